@@ -1,0 +1,92 @@
+"""Torchvision's ResNet-50 and ResNet-101 as feature extractors, and IRN's ResNet-50."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torchvision
+from torch import Tensor, nn
+
+from wsss_zoo.backbones.backbone import Backbone, Stage, freeze, freeze_norms
+from wsss_zoo.errors import WsssZooError
+from wsss_zoo.normalization import IMAGENET
+
+_DILATE = {32: (False, False, False), 16: (False, False, True), 8: (False, True, True)}
+
+
+class ResNet(Backbone):
+    """ResNet-50 or ResNet-101 with the stride on the 3x3 convolution (torchvision layout).
+
+    Exposes `layer1` (256 channels, stride 4), `layer2` (512), `layer3` (1024) and `layer4` (2048).
+
+    Args:
+        depth: 50 or 101.
+        output_stride: 8, 16 or 32; removed strides become dilation.
+        frozen_norm: batch norm stays in evaluation mode and is not learnt.
+    """
+
+    normalization = IMAGENET
+
+    def __init__(
+        self, depth: Literal[50, 101] = 50, output_stride: int = 16, frozen_norm: bool = False
+    ) -> None:
+        super().__init__()
+        if output_stride not in _DILATE:
+            raise WsssZooError(f"resnet{depth}: output_stride is 8, 16 or 32, got {output_stride}")
+        build = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}[depth]
+        network = build(weights=None, replace_stride_with_dilation=list(_DILATE[output_stride]))
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            self.add_module(name, network.get_submodule(name))
+        self.stages = tuple(
+            Stage(f"layer{index}", 128 * 2**index, min(2 ** (index + 1), output_stride)) for index in range(1, 5)
+        )
+        self.frozen_norm = frozen_norm
+        if frozen_norm:
+            freeze_norms(self)
+
+    def train(self, mode: bool = True) -> ResNet:
+        """Training mode, except for frozen batch norm."""
+        super().train(mode)
+        if self.frozen_norm:
+            freeze_norms(self)
+        return self
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps by name."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        maps = {}
+        for stage in self.stages:
+            x = self.get_submodule(stage.name)(x)
+            maps[stage.name] = x
+        return maps
+
+
+class IRNResNet50(ResNet):
+    """ResNet-50 of IRN (Ahn et al., 2019): the last level keeps its resolution without dilation (stride 16).
+
+    Batch norm always uses running statistics while its weight and bias learn; conv1 and bn1 are frozen. The
+    output of layer2 is detached, so only layer3 and layer4 learn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(50, output_stride=32)
+        block = self.layer4[0]
+        block.conv2.stride = (1, 1)
+        block.downsample[0].stride = (1, 1)
+        self.stages = (*self.stages[:3], Stage("layer4", 2048, 16))
+        for name in ("conv1", "bn1"):
+            freeze(self.get_submodule(name))
+
+    def train(self, mode: bool = True) -> IRNResNet50:
+        """Training mode; batch norm keeps its running statistics."""
+        nn.Module.train(self, mode)
+        freeze_norms(self, affine=False)
+        return self
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps by name."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        layer1 = self.layer1(x)
+        layer2 = self.layer2(layer1).detach()
+        layer3 = self.layer3(layer2)
+        return {"layer1": layer1, "layer2": layer2, "layer3": layer3, "layer4": self.layer4(layer3)}

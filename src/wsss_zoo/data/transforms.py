@@ -1,0 +1,239 @@
+"""Augmentation. The only module that knows albumentations, so that it can be replaced in one place."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any, Literal
+
+# albumentations asks PyPI for a newer version when it is imported; a training job must not go to the network.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from wsss_zoo.data.images import IGNORE
+from wsss_zoo.errors import DataError
+from wsss_zoo.normalization import IMAGENET, Normalization
+
+Rgb = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.uint8]
+Normalised = npt.NDArray[np.float32]
+
+
+class TrainTransform:
+    """Random resize, flip, colour jitter, normalisation, crop or pad, in this order (PSA, `voc12/data.py`).
+
+    1. Resize, one of: `resize_long`, the longer side becomes a uniform random integer of the range, both
+       ends included, and the other side is rounded; or `scale`, both sides times a random factor. Images
+       by Pillow's bicubic (which averages when shrinking, as in the published training runs; OpenCV's
+       does not), masks by nearest.
+    2. Mirror with probability `flip`.
+    3. Colour jitter: brightness, contrast and saturation times a uniform factor from [1 - x, 1 + x], hue
+       shifted by a uniform part of the colour circle from [-x, x], in random order. It is albumentations'
+       `ColorJitter`, on 8-bit values: results saturate at 0 and 255, as torchvision's do on Pillow
+       images, but hue moves in steps of 2 degrees (OpenCV stores 180) where Pillow has 256 steps.
+    4. Normalise.
+    5. Crop to `crop_size` at a uniform random offset where an axis is longer; pad where it is shorter,
+       with the image at a uniform random offset. Padding is 0 after the normalisation, the mean colour;
+       with `pad_value="black"` step 5 comes before step 4 and padding is black. Masks get 255.
+
+    A call is a function of its arguments alone: no global random state is read or changed.
+
+    Args:
+        normalization: channel order, mean and standard deviation.
+        crop_size: side of the square result in pixels.
+        resize_long: range of the longer side in pixels.
+        scale: range of the factor, above 0.
+        scale_step: factors are the low end of `scale` plus multiples of this, up to the high end
+            (DeepLab: 0.5 to 1.5 in steps of 0.25); None draws any factor of the range.
+        flip: probability in [0, 1].
+        color_jitter: brightness, contrast, saturation (0 or more), hue (0..0.5).
+        pad_value: colour of the padding, see above.
+        pad_position: `"random"`, or `"bottom_right"` for padding at these sides only (DeepLab).
+
+    Raises:
+        DataError: a value is out of range, or both `resize_long` and `scale` are given.
+    """
+
+    def __init__(
+        self,
+        normalization: Normalization = IMAGENET,
+        crop_size: int = 448,
+        resize_long: tuple[int, int] | None = None,
+        scale: tuple[float, float] | None = None,
+        scale_step: float | None = None,
+        flip: float = 0.5,
+        color_jitter: tuple[float, float, float, float] | None = None,
+        pad_value: Literal["mean", "black"] = "mean",
+        pad_position: Literal["random", "bottom_right"] = "random",
+    ) -> None:
+        _require(crop_size >= 1, "crop_size", crop_size, "1 pixel or more")
+        _require(0 <= flip <= 1, "flip", flip, "a probability in [0, 1]")
+        _require(pad_value in ("mean", "black"), "pad_value", pad_value, "mean or black")
+        _require(
+            pad_position in ("random", "bottom_right"), "pad_position", pad_position, "random or bottom_right"
+        )
+        steps: list[A.BasicTransform] = []
+        if resize_long is not None or scale is not None:
+            steps.append(_RandomResize(resize_long, scale, scale_step))
+        elif scale_step is not None:
+            raise DataError("scale_step is given without scale; set scale, for example [0.5, 1.5].")
+        steps.append(A.HorizontalFlip(p=flip))
+        if color_jitter is not None:
+            jitter = tuple(color_jitter)
+            valid = len(jitter) == 4 and min(jitter) >= 0 and jitter[3] <= 0.5
+            _require(
+                valid, "color_jitter", color_jitter, "[brightness, contrast, saturation, hue], hue up to 0.5"
+            )
+            # contrast etc. as ranges: a bare number would be read the same, but only if it is a float
+            ranges = [(max(0.0, 1.0 - amount), 1.0 + amount) for amount in jitter[:3]]
+            hue = (-float(jitter[3]), float(jitter[3]))
+            steps.append(A.ColorJitter(*ranges, hue=hue, p=1.0))
+        crop = A.RandomCrop(
+            crop_size,
+            crop_size,
+            pad_if_needed=True,
+            # albumentations names the corner where the image stays, not where the padding goes
+            pad_position="random" if pad_position == "random" else "top_left",
+            border_mode=cv2.BORDER_CONSTANT,
+            fill=0,
+            fill_mask=IGNORE,
+        )
+        normalise = _Normalise(normalization)
+        steps += [normalise, crop] if pad_value == "mean" else [crop, normalise]
+        self._compose = A.Compose(steps)
+
+    def __call__(self, image: Rgb, mask: Mask | None, seed: int) -> tuple[Normalised, Mask | None]:
+        """Augment an image and its mask alike.
+
+        Args:
+            image: uint8 `(H, W, 3)`, RGB.
+            mask: uint8 `(H, W)` or None; the image comes out the same either way.
+            seed: fixes every draw.
+
+        Returns:
+            float32 `(crop_size, crop_size, 3)`, normalised, and uint8 `(crop_size, crop_size)` or None.
+        """
+        # Not set_random_seed: it would start every step's generator from the same seed, so that small
+        # images are always the mirrored ones. One generator for all steps draws independently.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        if mask is None:
+            return self._compose(image=image)["image"], None
+        result = self._compose(image=image, mask=mask)
+        return result["image"], result["mask"]
+
+
+class EvalTransform:
+    """The whole image, its longer side resized to `crop_size`, padded at the bottom and on the right.
+
+    Used for validation while training, where images of one size make a batch; final scores come from
+    inference at the original size. Nothing is random.
+
+    Args:
+        normalization: channel order, mean and standard deviation.
+        crop_size: side of the square result in pixels.
+        pad_value: `"mean"` (0 after normalisation) or `"black"`.
+    """
+
+    def __init__(
+        self,
+        normalization: Normalization = IMAGENET,
+        crop_size: int = 448,
+        pad_value: Literal["mean", "black"] = "mean",
+    ) -> None:
+        self._transform = TrainTransform(
+            normalization,
+            crop_size,
+            resize_long=(crop_size, crop_size),
+            flip=0.0,
+            pad_value=pad_value,
+            pad_position="bottom_right",
+        )
+
+    def __call__(self, image: Rgb, mask: Mask | None, seed: int = 0) -> tuple[Normalised, Mask | None]:
+        """Resize, normalise and pad; `seed` is not used. Shapes as in `TrainTransform`."""
+        return self._transform(image, mask, seed=0)
+
+
+class _RandomResize(A.DualTransform):
+    """Step 1 of `TrainTransform`, by Pillow."""
+
+    def __init__(
+        self,
+        resize_long: tuple[int, int] | None,
+        scale: tuple[float, float] | None,
+        scale_step: float | None,
+    ) -> None:
+        super().__init__(p=1.0)
+        if resize_long is not None and scale is not None:
+            raise DataError(
+                f"resize_long ({resize_long}) and scale ({scale}) both say how images are resized. "
+                "Set one of them to null."
+            )
+        self.resize_long = _range("resize_long", resize_long, least=1)
+        self.scale = _range("scale", scale, least=1e-3)
+        self.factors: list[float] | None = None
+        if scale_step is not None:
+            if self.scale is None:
+                raise DataError("scale_step is given without scale; set scale, for example [0.5, 1.5].")
+            _require(scale_step > 0, "scale_step", scale_step, "above 0")
+            low, high = self.scale
+            # half a per cent of a step forgives rounding: 0.5 + 4 * 0.25 may miss 1.5
+            count = int((high - low) / scale_step + 0.005) + 1
+            self.factors = [low + index * scale_step for index in range(count)]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the new size (width, height)."""
+        height, width = params["shape"][:2]
+        if self.resize_long is not None:
+            longer = self.py_random.randint(int(self.resize_long[0]), int(self.resize_long[1]))
+            factor = longer / max(height, width)
+        elif self.factors is not None:
+            factor = self.py_random.choice(self.factors)
+        else:
+            assert self.scale is not None
+            factor = self.py_random.uniform(*self.scale)
+        return {"size": (max(1, round(width * factor)), max(1, round(height * factor)))}
+
+    def apply(self, img: Rgb, size: tuple[int, int], **params: Any) -> Rgb:
+        """Resize an image."""
+        return np.asarray(Image.fromarray(img).resize(size, Image.Resampling.BICUBIC))
+
+    def apply_to_mask(self, mask: Mask, size: tuple[int, int], **params: Any) -> Mask:
+        """Resize a mask."""
+        return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+
+
+class _Normalise(A.ImageOnlyTransform):
+    """Step 4 of `TrainTransform`: the same arithmetic as at inference, bit for bit."""
+
+    def __init__(self, normalization: Normalization) -> None:
+        super().__init__(p=1.0)
+        self.normalization = normalization
+
+    def apply(self, img: Rgb, **params: Any) -> Normalised:
+        """Normalise an image."""
+        return self.normalization(img)
+
+
+def one_thread_a_worker(worker_id: int) -> None:
+    """Keep OpenCV of a loader process to one thread: the processes already fill the cores."""
+    cv2.setNumThreads(0)
+
+
+def _range(name: str, given: tuple[Any, Any] | None, least: float) -> tuple[Any, Any] | None:
+    if given is None:
+        return None
+    ends = tuple(given)
+    valid = len(ends) == 2 and least <= ends[0] <= ends[1]
+    _require(valid, name, given, f"[low, high] with {least:g} <= low <= high")
+    return ends[0], ends[1]
+
+
+def _require(condition: bool, name: str, given: object, expected: str) -> None:
+    if not condition:
+        raise DataError(f"{name} must be {expected}, got {given}.")

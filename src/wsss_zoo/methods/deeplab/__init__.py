@@ -1,0 +1,1 @@
+"""DeepLab segmentation networks, trained on pseudo labels or on masks."""

@@ -1,0 +1,168 @@
+"""Segmentation heads: what stands on top of a backbone's feature maps. All give logits at feature size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from wsss_zoo.backbones.backbone import Backbone
+from wsss_zoo.errors import WsssZooError
+
+
+class LargeFOVHead(nn.Module):
+    """fc8 of DeepLab-LargeFOV: one 1x1 convolution, N(0, 0.01)."""
+
+    def __init__(self, backbone: Backbone, outputs: int) -> None:
+        super().__init__()
+        self.source = backbone.stages[-1].name
+        self.classifier = nn.Conv2d(backbone.out_channels, outputs, 1)
+        _small_normal(self.classifier)
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Logits `(B, outputs, h, w)`."""
+        return self.classifier(maps[self.source])
+
+
+class SummedASPPHead(nn.Module):
+    """ASPP of DeepLab v2: four dilated 3x3 classifiers, summed; N(0, 0.01)."""
+
+    def __init__(self, backbone: Backbone, outputs: int, rates: Sequence[int] = (6, 12, 18, 24)) -> None:
+        super().__init__()
+        self.source = backbone.stages[-1].name
+        self.branches = [f"c{index}" for index in range(len(rates))]
+        for name, rate in zip(self.branches, rates, strict=True):
+            layer = nn.Conv2d(backbone.out_channels, outputs, 3, padding=rate, dilation=rate)
+            _small_normal(layer)
+            self.add_module(name, layer)
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Logits `(B, outputs, h, w)`."""
+        x = maps[self.source]
+        return torch.stack([self.get_submodule(name)(x) for name in self.branches]).sum(0)
+
+
+class SEAMHead(nn.Module):
+    """Head of SEAM's retraining code: two convolution blocks of 512, dropout, classifier.
+
+    Args:
+        backbone: the feature extractor.
+        outputs: number of labels, background included.
+        momentum: of the running statistics of its batch norms (they learn, the encoder's do not).
+    """
+
+    def __init__(self, backbone: Backbone, outputs: int, momentum: float = 3e-4) -> None:
+        super().__init__()
+        self.source = backbone.stages[-1].name
+        self.conv_fov = nn.Conv2d(backbone.out_channels, 512, 3, padding=12, dilation=12, bias=False)
+        self.bn_fov = nn.BatchNorm2d(512, momentum=momentum)
+        self.conv_fov2 = nn.Conv2d(512, 512, 1, bias=False)
+        self.bn_fov2 = nn.BatchNorm2d(512, momentum=momentum)
+        self.dropout = nn.Dropout(0.5)
+        self.cls_conv = nn.Conv2d(512, outputs, 1)
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Logits `(B, outputs, h, w)`."""
+        x = F.relu(self.bn_fov(self.conv_fov(maps[self.source])))
+        x = F.relu(self.bn_fov2(self.conv_fov2(x)))
+        return self.cls_conv(self.dropout(x))
+
+
+class PSAHead(nn.Module):
+    """Head of PSA's segmentation network, as SSDD has it: two dilated 3x3 convolutions, reflection padded.
+
+    Its batch norm is a constant (evaluation mode, not learnt). Feature maps must be larger than 12 on both
+    sides, that is images of at least 104 pixels.
+    """
+
+    def __init__(self, backbone: Backbone, outputs: int) -> None:
+        super().__init__()
+        self.source = backbone.stages[-1].name
+        self.seg1 = nn.Module()
+        self.seg1.conv1 = nn.Conv2d(backbone.out_channels, 512, 3, dilation=12)
+        self.seg1.bn1 = nn.BatchNorm2d(512, eps=1e-3)
+        self.seg2 = nn.Conv2d(512, outputs, 3, dilation=12)
+        for layer in (self.seg1.conv1, self.seg2):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.train()
+
+    def train(self, mode: bool = True) -> PSAHead:
+        """Training mode, except for batch norm."""
+        super().train(mode)
+        norm = self.seg1.bn1
+        norm.eval()  # type: ignore[union-attr, operator]
+        norm.requires_grad_(False)  # type: ignore[union-attr, operator]
+        return self
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Logits `(B, outputs, h, w)`."""
+        x = maps[self.source]
+        if min(x.shape[2:]) <= 12:
+            raise WsssZooError(
+                f"the resnet38_psa head needs feature maps larger than 12 x 12, got {tuple(x.shape[2:])}: use images of "
+                "at least 104 pixels"
+            )
+        x = self.seg1.conv1(F.pad(x, [12] * 4, mode="reflect"))  # type: ignore[operator]
+        x = F.relu(self.seg1.bn1(x))  # type: ignore[operator]
+        return self.seg2(F.pad(x, [12] * 4, mode="reflect"))
+
+
+class ASPPHead(nn.Module):
+    """ASPP of DeepLab v3 on any backbone, with the decoder of v3+ where asked for.
+
+    Args:
+        backbone: the feature extractor.
+        outputs: number of labels, background included.
+        channels: of the ASPP branches and the decoder.
+        rates: dilations of the 3x3 branches.
+        decoder: join a stride-4 map of the backbone (v3+).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        outputs: int,
+        channels: int = 256,
+        rates: Sequence[int] = (6, 12, 18),
+        decoder: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source = backbone.stages[-1].name
+        self.aspp = ASPP(backbone.out_channels, list(rates), channels)
+        self.shallow: str | None = None
+        inputs = channels
+        if decoder:
+            candidates = [stage for stage in backbone.stages if stage.stride == 4]
+            if not candidates:
+                raise WsssZooError("the v3plus decoder needs a backbone that exposes a stride-4 map; use variant=aspp")
+            self.shallow = candidates[-1].name
+            self.reduce = _conv_block(candidates[-1].channels, 48, 1)
+            inputs += 48
+        self.project = _conv_block(inputs, channels, 3)
+        self.classifier = nn.Conv2d(channels, outputs, 1)
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Logits `(B, outputs, h, w)`, at stride 4 with the decoder."""
+        x = self.aspp(maps[self.source])
+        if self.shallow is not None:
+            low = self.reduce(maps[self.shallow])
+            x = torch.cat([F.interpolate(x, low.shape[2:], mode="bilinear", align_corners=False), low], 1)
+        return self.classifier(self.project(x))
+
+
+def _conv_block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+def _small_normal(layer: nn.Conv2d) -> None:
+    nn.init.normal_(layer.weight, std=0.01)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

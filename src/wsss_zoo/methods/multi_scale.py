@@ -1,0 +1,106 @@
+"""Averaging over image scales and mirrors at inference, written once for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from wsss_zoo.normalization import Normalization
+
+
+def image_pyramid(
+    image: npt.NDArray[np.uint8], scales: Sequence[float], normalization: Normalization
+) -> list[Tensor]:
+    """An image at several scales, as networks want it.
+
+    The 8-bit image is resized (bicubic, sizes rounded half to even), then normalised, as in PSA's CAM
+    extraction.
+
+    Args:
+        image: RGB `(H, W, 3)`.
+        scales: factors of the size.
+        normalization: of the network.
+
+    Returns:
+        float32 tensors `(1, 3, round(s H), round(s W))`.
+    """
+    height, width = image.shape[:2]
+    pyramid = []
+    for scale in scales:
+        scaled = image
+        if scale != 1:
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+        pyramid.append(torch.from_numpy(normalization(scaled)).permute(2, 0, 1)[None].contiguous())
+    return pyramid
+
+
+@torch.no_grad()
+def multi_scale_localize(
+    method: Any, pyramid: Sequence[Tensor], labels: Tensor, size: tuple[int, int], flip: bool = True
+) -> Tensor:
+    """Localization maps summed over scales and mirrors, then normalised by the method.
+
+    Each map is resized to the image (bilinear, half-pixel) before summing (PSA; `cam.md` of every method of
+    this family).
+
+    Args:
+        method: has `activation_maps(images) -> (B, C, h, w)` and `merge_maps`.
+        pyramid: see `image_pyramid`.
+        labels: `(C,)`; maps of classes with 0 stay zero.
+        size: `(H, W)` of the result.
+        flip: add the mirrored image at every scale.
+
+    Returns:
+        float32 `(C, H, W)` in [0, 1].
+    """
+    present = torch.nonzero(labels > 0).flatten()
+    total = torch.zeros(len(present), *size, device=pyramid[0].device)
+    for image in pyramid:
+        batch = torch.cat([image, image.flip(3)]) if flip else image
+        maps = method.activation_maps(batch)[:, present.to(image.device)].float()
+        maps = F.interpolate(maps, size, mode="bilinear", align_corners=False)
+        total += maps[0] + maps[1].flip(2) if flip else maps[0]
+    merged = torch.zeros(len(labels), *size, device=total.device)
+    if len(present):
+        merged[present.to(total.device)] = method.merge_maps(total)
+    return merged
+
+
+@torch.no_grad()
+def multi_scale_segment(
+    method: Any,
+    pyramid: Sequence[Tensor],
+    size: tuple[int, int],
+    flip: bool = True,
+    average: Literal["probabilities", "logits"] = "probabilities",
+) -> Tensor:
+    """Class probabilities averaged over scales and mirrors.
+
+    Args:
+        method: called with images, gives logits `(B, C + 1, h, w)`.
+        pyramid: see `image_pyramid`.
+        size: `(H, W)` of the result.
+        flip: add the mirrored image at every scale.
+        average: over softmax probabilities, or over logits before one softmax.
+
+    Returns:
+        float32 `(C + 1, H, W)`, sums to 1 over classes.
+    """
+    total: Tensor | None = None
+    for image in pyramid:
+        batch = torch.cat([image, image.flip(3)]) if flip else image
+        logits = F.interpolate(method(batch).float(), size, mode="bilinear", align_corners=False)
+        scores = logits.softmax(1) if average == "probabilities" else logits
+        scores = (scores[0] + scores[1].flip(2)) / 2 if flip else scores[0]
+        total = scores if total is None else total + scores
+    assert total is not None
+    total = total / len(pyramid)
+    return total if average == "probabilities" else total.softmax(0)

@@ -1,0 +1,1 @@
+"""Recipes, stages and the runner. Importing this package does not import torch."""

@@ -1,0 +1,248 @@
+"""The `predict` step: a trained method over splits, multi-scale and mirrored, one file an image.
+
+Runs through `Trainer.predict`, so that several GPUs share the images. Images that are finished are
+not computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from wsss_zoo.artifacts.folder import finished_ids
+from wsss_zoo.artifacts.localization_maps import LocalizationMaps
+from wsss_zoo.artifacts.masks import save_mask
+from wsss_zoo.artifacts.saliency import save_saliency
+from wsss_zoo.errors import RecipeError, WsssZooError
+from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
+from wsss_zoo.pipeline.recipe import Predict
+from wsss_zoo.refine.dense_crf import DenseCRF
+
+if TYPE_CHECKING:
+    from wsss_zoo.data import Record, SegmentationDataModule
+    from wsss_zoo.normalization import Normalization
+
+#: Trainer arguments that also hold for inference.
+_PLACE_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
+#: Which folder a kind of method fills.
+ARTIFACT_OF_KIND = {"localizer": "maps", "segmenter": "masks", "saliency": "saliency"}
+#: File name extension in each artifact folder.
+EXTENSIONS = {"maps": ".npz", "masks": ".png", "masks_crf": ".png", "saliency": ".png"}
+
+
+class PyramidDataset(Dataset[dict[str, Any]]):
+    """Images at every scale, as the network wants them; items are dictionaries of one image."""
+
+    def __init__(
+        self,
+        datamodule: SegmentationDataModule,
+        records: Sequence[Record],
+        scales: Sequence[float],
+        normalization: Normalization,
+        keep_image: bool = False,
+    ) -> None:
+        self.datamodule = datamodule
+        self.records = list(records)
+        self.scales = tuple(scales)
+        self.normalization = normalization
+        self.keep_image = keep_image
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`pyramid`: list of `(1, 3, h, w)`, `labels` `(C,)`, `size` `(H, W)`, `image_id`."""
+        record = self.records[index]
+        image = self.datamodule.read_image(record)
+        item = {
+            "image_id": record.image_id,
+            "pyramid": image_pyramid(image, self.scales, self.normalization),
+            "labels": torch.from_numpy(record.labels),
+            "size": image.shape[:2],
+        }
+        if self.keep_image:
+            item["image"] = image
+        return item
+
+
+def _crf_mask(path: Path, image: np.ndarray, probabilities: np.ndarray, parameters: str) -> None:
+    """Dense CRF of one image, written as a mask; runs in a worker process."""
+    marginals = DenseCRF(params=parameters)(
+        [torch.from_numpy(image).permute(2, 0, 1)], [torch.from_numpy(probabilities)]
+    )
+    save_mask(path, marginals[0].argmax(0).numpy().astype(np.uint8))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+class Predictor(L.LightningModule):
+    """Wraps a method for `Trainer.predict`: averages over scales and mirrors, writes the result.
+
+    Args:
+        method: a method with a `kind`.
+        settings: the `predict` block.
+        folder: the stage's folder.
+    """
+
+    def __init__(self, method: L.LightningModule, settings: Predict, folder: Path) -> None:
+        super().__init__()
+        self.method = method
+        self.settings = settings
+        self.folder = folder
+        self._pool: ProcessPoolExecutor | None = None
+        self._pending: list[Future[None]] = []
+
+    def on_predict_start(self) -> None:
+        """Start the CRF workers."""
+        if self.settings.crf is not None:
+            self._pool = ProcessPoolExecutor(
+                self.settings.crf_workers, mp_context=get_context("spawn"), initializer=_one_thread
+            )
+
+    def on_predict_end(self) -> None:
+        """Wait for the CRF workers; an error of theirs is raised here."""
+        if self._pool is not None:
+            for future in self._pending:
+                future.result()
+            self._pool.shutdown()
+            self._pending.clear()
+            self._pool = None
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Predict one image and write it."""
+        kind = str(self.method.kind)
+        if kind == "localizer":
+            self._write_maps(batch)
+        elif kind == "segmenter":
+            self._write_masks(batch)
+        else:
+            scores = self.method.saliency(batch["pyramid"][0])
+            path = self.folder / "saliency" / f"{batch['image_id']}.png"
+            resized = torch.nn.functional.interpolate(
+                scores, batch["size"], mode="bilinear", align_corners=False
+            )
+            save_saliency(path, resized[0, 0].float().cpu().numpy())
+
+    def _write_maps(self, batch: dict[str, Any]) -> None:
+        labels = batch["labels"]
+        if not self.settings.image_labels:
+            labels = (torch.sigmoid(self.method(batch["pyramid"][0]))[0] > 0.5).float()
+        maps = multi_scale_localize(
+            self.method, batch["pyramid"], labels, batch["size"], flip=self.settings.flip
+        )
+        classes = torch.nonzero(labels > 0).flatten()
+        LocalizationMaps.from_full_size(
+            classes.cpu().numpy().astype(np.int16),
+            maps[classes].float().cpu().numpy(),
+            stride=self.settings.stride,
+        ).save(self.folder / "maps" / f"{batch['image_id']}.npz")
+
+    def _write_masks(self, batch: dict[str, Any]) -> None:
+        probabilities = multi_scale_segment(
+            self.method,
+            batch["pyramid"],
+            batch["size"],
+            flip=self.settings.flip,
+            average=self.settings.average,
+        )
+        name = f"{batch['image_id']}.png"
+        if self._pool is not None:
+            while len(self._pending) > 4 * self.settings.crf_workers:
+                self._pending.pop(0).result()
+            self._pending.append(
+                self._pool.submit(
+                    _crf_mask,
+                    self.folder / "masks_crf" / name,
+                    batch["image"],
+                    probabilities.float().cpu().numpy(),
+                    str(self.settings.crf),
+                )
+            )
+        save_mask(self.folder / "masks" / name, probabilities.argmax(0).cpu().numpy().astype(np.uint8))
+
+
+def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return items[0]
+
+
+def predict(
+    method: L.LightningModule,
+    settings: Predict,
+    records: Sequence[Record],
+    datamodule: SegmentationDataModule,
+    folder: Path,
+    *,
+    stage: str,
+    trainer_arguments: dict[str, Any],
+    num_workers: int = 0,
+) -> dict[str, Any]:
+    """Predict what is not predicted yet.
+
+    Args:
+        method: the trained method.
+        settings: the stage's `predict` block.
+        records: the images of all splits, each once.
+        datamodule: reads the images.
+        folder: the stage's folder.
+        stage: name of the stage, for messages.
+        trainer_arguments: the recipe's `trainer`; only its places (devices, precision) are used.
+        num_workers: loader processes.
+
+    Returns:
+        Facts for the stage's state: images in all, images computed now, bytes of the result.
+    """
+    kind = getattr(method, "kind", None)
+    if kind not in ARTIFACT_OF_KIND:
+        raise RecipeError(
+            f"stages.{stage}.predict: {type(method).__name__} has kind {kind!r}; expected one of "
+            f"{', '.join(ARTIFACT_OF_KIND)}"
+        )
+    if settings.crf is not None and kind != "segmenter":
+        raise RecipeError(
+            f"stages.{stage}.predict.crf is for segmenters; refine localization maps in a stage of their own"
+        )
+    kinds = [ARTIFACT_OF_KIND[kind], *(["masks_crf"] if settings.crf else [])]
+    done = set.intersection(*(finished_ids(folder / name, EXTENSIONS[name]) for name in kinds))
+    todo = [record for record in records if record.image_id not in done]
+    if not records:
+        raise WsssZooError(f"the stage {stage!r} has no image to predict in {', '.join(settings.splits)}")
+    if todo:
+        dataset = PyramidDataset(
+            datamodule, todo, settings.scales, method.normalization, keep_image=settings.crf is not None
+        )
+        trainer = L.Trainer(
+            **{key: value for key, value in trainer_arguments.items() if key in _PLACE_KEYS},
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            inference_mode=False,
+        )
+        loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only_item)
+        predictor = Predictor(method, settings, folder).eval()
+        with torch.no_grad():
+            trainer.predict(predictor, loader, return_predictions=False)
+        trainer.strategy.barrier()
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    missing = {record.image_id for record in records} - finished_ids(folder / kinds[0], EXTENSIONS[kinds[0]])
+    if missing:
+        raise WsssZooError(
+            f"the stage {stage!r} left {len(missing)} images without a result, first {min(missing)}"
+        )
+    return {"images": len(records), "computed": len(todo), "bytes": folder_bytes(folder, kinds)}
+
+
+def folder_bytes(folder: Path, names: Sequence[str]) -> int:
+    """Bytes of the files in sub-folders."""
+    return sum(file.stat().st_size for name in names for file in (folder / name).iterdir() if file.is_file())

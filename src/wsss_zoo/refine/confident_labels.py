@@ -1,0 +1,92 @@
+"""Labels where maps are sure of foreground or of background, and nothing in between (IRN)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsss_zoo.artifacts.localization_maps import LocalizationMaps
+from wsss_zoo.errors import RecipeError
+from wsss_zoo.refine.background import background_threshold, labels_from_scores
+from wsss_zoo.refine.crf_parameters import crf_parameters
+from wsss_zoo.refine.mean_field import crf_marginals, unary_from_labels
+from wsss_zoo.refine.pseudo_labels import IGNORE, require_same_size
+
+
+class ConfidentLabels:
+    """Two-threshold pseudo labels of IRN (Ahn, Cho & Kwak, CVPR 2019, section 3.3).
+
+    Labels with a high background score are confident foreground F, labels with a low one confident
+    background B; both are sharpened by the dense CRF on hard labels. The result is F, 0 where F and B are
+    both background, 255 elsewhere.
+
+    Args:
+        foreground: background score above which foreground is trusted (IRN 0.30).
+        background: background score below which background is trusted (IRN 0.05).
+        crf: name of a setting in `CRF_PARAMETERS` with `gt_prob`, or None for no CRF.
+        crf_args: fields of `CrfParameters` that replace the setting's.
+
+    Raises:
+        RecipeError: scores not in [0, 1] or in the wrong order, an unknown CRF setting or field, or a
+            setting without `gt_prob`.
+    """
+
+    def __init__(
+        self,
+        foreground: float = 0.30,
+        background: float = 0.05,
+        crf: str | None = "irn",
+        crf_args: dict[str, Any] | None = None,
+    ) -> None:
+        if not 0 <= background <= foreground <= 1:
+            raise RecipeError(
+                f"ConfidentLabels: expected 0 <= background <= foreground <= 1, "
+                f"got background={background}, foreground={foreground}."
+            )
+        if crf is None and crf_args:
+            raise RecipeError("ConfidentLabels: crf_args are given, but crf is null; name a CRF setting.")
+        self.foreground = foreground
+        self.background = background
+        self.crf = None if crf is None else crf_parameters(crf, **(crf_args or {}))
+        if self.crf is not None and self.crf.gt_prob is None:
+            raise RecipeError(
+                f"ConfidentLabels: the CRF runs on hard labels and '{crf}' states no confidence in them; "
+                "add gt_prob (IRN 0.7) to crf_args."
+            )
+
+    def __call__(self, image: npt.NDArray[np.uint8], maps: LocalizationMaps) -> npt.NDArray[np.uint8]:
+        """Label the confident pixels of one image.
+
+        Args:
+            image: uint8 `(H, W, 3)`, RGB.
+            maps: maps of the classes present, of an image of this size.
+
+        Returns:
+            uint8 `(H, W)`: 0 background, class index + 1, 255 where neither is sure.
+
+        Raises:
+            DataError: image and maps are of different sizes.
+            WsssZooError: a CRF is asked for but pydensecrf is not installed.
+        """
+        require_same_size(image, maps)
+        planes = maps.full_size()
+        sure_foreground = self._labels(image, planes, maps.classes, self.foreground)
+        sure_background = self._labels(image, planes, maps.classes, self.background)
+        mask = np.where(sure_foreground == 0, np.uint8(IGNORE), sure_foreground)
+        mask[(sure_foreground == 0) & (sure_background == 0)] = 0
+        return mask
+
+    def _labels(
+        self,
+        image: npt.NDArray[np.uint8],
+        planes: npt.NDArray[np.float32],
+        classes: npt.NDArray[np.int16],
+        threshold: float,
+    ) -> npt.NDArray[np.uint8]:
+        scores = np.concatenate([background_threshold(planes, threshold)[None], planes])
+        if self.crf is not None and self.crf.gt_prob is not None:
+            unary = unary_from_labels(scores.argmax(axis=0), len(scores), self.crf.gt_prob)
+            scores = crf_marginals(image, unary, self.crf)
+        return labels_from_scores(scores, classes)

@@ -1,0 +1,159 @@
+"""The rows of a run's `metrics.json`: one figure each, with everything that says how it came about.
+
+Every value may be missing in the file; it is then None here and shown as "–". A value of the wrong
+type is a mistake in the file and is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wsss_zoo.errors import ArtifactError
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """mIoU over the background threshold of localization maps.
+
+    Attributes:
+        thresholds: ascending, in [0, 1].
+        miou: fractions, one a threshold.
+        fixed: the threshold that was fixed beforehand, where it is known.
+    """
+
+    thresholds: tuple[float, ...]
+    miou: tuple[float, ...]
+    fixed: float | None = None
+
+    @property
+    def best(self) -> int:
+        """Index of the highest mIoU (the first of equals)."""
+        return max(range(len(self.miou)), key=lambda i: self.miou[i])
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of `metrics.json`.
+
+    Attributes:
+        stage: name of the stage that was scored.
+        artifact: `maps`, `masks`, `masks_crf` or `saliency`.
+        split: the images.
+        label: how people call the row: "CAM (best threshold)".
+        miou: fraction in [0, 1].
+        iou: fractions, one a class with background first; None for a class that does not occur.
+        n_images: scored images.
+        details: what else was measured (`pxap`, `curve`, ...).
+        provenance: what the figure rests on (ground truth, list file, weights, scales, threshold, seed, ...).
+    """
+
+    stage: str = MISSING
+    artifact: str = MISSING
+    split: str = MISSING
+    label: str = MISSING
+    miou: float | None = None
+    iou: tuple[float | None, ...] = ()
+    n_images: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float | None:
+        """Background threshold of localization maps; None for results without one."""
+        value = self.provenance.get("threshold", self.details.get("threshold"))
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def threshold_kind(self) -> str | None:
+        """`fixed`, or `oracle` where ground truth of some split chose it; None without a threshold."""
+        if self.threshold is None:
+            return None
+        return "fixed" if self.provenance.get("threshold_chosen_on") in (None, "fixed") else "oracle"
+
+    @property
+    def threshold_text(self) -> str:
+        """The threshold and how it was chosen, in words."""
+        if self.threshold is None:
+            return MISSING
+        if self.threshold_kind == "fixed":
+            return f"{self.threshold:.2f}, fixed"
+        return f"{self.threshold:.2f}, oracle (best on {self.provenance['threshold_chosen_on']})"
+
+    @property
+    def curve(self) -> Curve | None:
+        """The threshold curve, where the row carries one."""
+        curve = self.details.get("curve")
+        if not isinstance(curve, Mapping):
+            return None
+        thresholds, miou = curve.get("thresholds"), curve.get("miou")
+        if not isinstance(thresholds, list) or not isinstance(miou, list) or not thresholds:
+            return None
+        if len(thresholds) != len(miou):
+            raise ArtifactError(
+                f"the threshold curve of {self.label!r} has {len(thresholds)} thresholds and {len(miou)} values"
+            )
+        fixed = self.details.get("fixed_threshold", self.threshold if self.threshold_kind == "fixed" else None)
+        return Curve(tuple(thresholds), tuple(miou), fixed)
+
+
+def parse_result(row: Any, where: str) -> Result:
+    """Check one row of `metrics.json`.
+
+    Args:
+        row: the parsed JSON.
+        where: file and key, for messages.
+
+    Raises:
+        ArtifactError: a value has the wrong type.
+    """
+    row = expect(row, dict, where)
+    iou = expect(row.get("iou"), list, f"{where}.iou") or []
+    texts = {key: expect(row.get(key), str, f"{where}.{key}") for key in ("stage", "artifact", "split", "label")}
+    n_images = number(row.get("n_images"), f"{where}.n_images")
+    return Result(
+        **{key: value if value is not None else MISSING for key, value in texts.items()},
+        miou=number(row.get("miou"), f"{where}.miou"),
+        iou=tuple(number(value, f"{where}.iou[{i}]") for i, value in enumerate(iou)),
+        n_images=None if n_images is None else int(n_images),
+        details=expect(row.get("details"), dict, f"{where}.details") or {},
+        provenance=expect(row.get("provenance"), dict, f"{where}.provenance") or {},
+    )
+
+
+def expect(value: Any, kind: type, where: str) -> Any:
+    """Return `value` if it is None or of type `kind`, else raise ArtifactError that names `where`."""
+    if value is None or isinstance(value, kind):
+        return value
+    raise ArtifactError(f"{where}: expected {kind.__name__} or null, got {value!r}")
+
+
+def number(value: Any, where: str) -> float | None:
+    """Return a finite number; None for null and NaN; ArtifactError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArtifactError(f"{where}: expected a number or null, got {value!r}")
+    return float(value) if math.isfinite(value) else None
+
+
+def class_rows(results: Sequence[Result], class_names: Sequence[str]) -> list[tuple[str, list[float | None]]]:
+    """Turn per-class IoU so that classes are rows: (class name, one fraction a result).
+
+    Classes without a name in `class_names` are called "class 7".
+    """
+    count = max((len(result.iou) for result in results), default=0)
+    names = [class_names[i] if i < len(class_names) else f"class {i}" for i in range(count)]
+    return [
+        (name, [result.iou[i] if i < len(result.iou) else None for result in results])
+        for i, name in enumerate(names)
+    ]
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """Show a fraction as percent without the sign: 0.4823 -> `48.2`; None -> `–`."""
+    return MISSING if fraction is None else f"{100 * fraction:.{digits}f}"

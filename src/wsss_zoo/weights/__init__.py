@@ -1,0 +1,1 @@
+"""Weights in (PyTorch, safetensors, MXNet, Caffe; published key layouts) and out (safetensors)."""

@@ -1,0 +1,104 @@
+"""Trained modules out and in: safetensors files that know their model, settings and class names."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from lightning import LightningModule
+
+from wsss_zoo.artifacts.files import atomic_write
+from wsss_zoo.errors import WeightsError
+from wsss_zoo.version import __version__
+from wsss_zoo.weights.files import read_state_dict
+from wsss_zoo.weights.layouts import load_strictly
+
+_KEY = "wsss_zoo"
+
+
+def save_pretrained(
+    module: LightningModule, path: str | Path, class_names: Sequence[str] | None = None
+) -> None:
+    """Write `module.network` with what is needed to build it again.
+
+    Args:
+        module: a method of the zoo, or a module of one's own with a `network`.
+        path: the .safetensors file, written atomically.
+        class_names: foreground class names.
+    """
+    cls = type(module)
+    description = {
+        "class_path": f"{cls.__module__}.{cls.__qualname__}",
+        "hparams": dict(module.hparams),
+        "class_names": list(class_names) if class_names else None,
+        "version": __version__,
+    }
+    tensors = {key: value.detach().cpu().contiguous() for key, value in module.network.state_dict().items()}
+    content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(description)})
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def export_state_dict(module: LightningModule, path: str | Path) -> None:
+    """Write the plain state dict of `module.network` for use outside the zoo (`torch.save`)."""
+    buffer = io.BytesIO()
+    torch.save(module.network.state_dict(), buffer)
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+
+
+def read_metadata(path: str | Path) -> dict[str, Any] | None:
+    """What `save_pretrained` wrote beside the tensors: class_path, hparams, class_names; None if nothing.
+
+    Raises:
+        WeightsError: the file is missing or is no safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}")
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
+    return json.loads(metadata[_KEY]) if _KEY in metadata else None
+
+
+def load_weights(module: LightningModule, path: str | Path) -> None:
+    """Load a file of `save_pretrained` into a module that is built already.
+
+    Raises:
+        WeightsError: names the keys that do not fit.
+    """
+    load_strictly(module.network, read_state_dict(path), str(path))
+
+
+def load_pretrained(path: str | Path) -> LightningModule:
+    """Build the module a file describes and fill it.
+
+    Raises:
+        WeightsError: the file does not describe a module (it was not written by this package).
+    """
+    description = read_metadata(path)
+    if description is None:
+        raise WeightsError(
+            f"{path} does not tell which model it is for; name it: "
+            'wsss_zoo.create_model("cam", weights=...) or wsss-zoo predict --model cam'
+        )
+    from wsss_zoo.methods import build_from_class_path
+
+    hparams = {**description["hparams"]}
+    if "backbone_weights" in hparams:
+        hparams["backbone_weights"] = None
+    module = build_from_class_path(description["class_path"], hparams)
+    load_weights(module, path)
+    module.class_names = description.get("class_names")
+    return module.eval()
