@@ -25,7 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 2 after an error that the user can mend (its message goes to standard error).
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if options.command == "run":
+        # argparse takes positional arguments in one block only; overrides may also follow the options
+        options.overrides += [text for text in rest if "=" in text and not text.startswith("-")]
+        rest = [text for text in rest if text not in options.overrides]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command is None:
         parser.print_help()
         return 0

@@ -24,7 +24,9 @@ CHANNEL_STEPS = {
 def published(request):
     name, backbone = request.param
     facts = json.loads((PARITY / f"{name}.json").read_text())
-    state_dict = rule_weights(facts["shapes"], resnet38_factor if backbone == "resnet38d" else lambda key: 1.0)
+    state_dict = rule_weights(
+        facts["shapes"], resnet38_factor if backbone == "resnet38d" else lambda key: 1.0
+    )
     for key, check in facts["weight_check"].items():
         assert state_dict[key].double().sum().item() == pytest.approx(check["sum"], rel=1e-6)
     model = create_model("cam", weights=state_dict)

@@ -1,9 +1,11 @@
-"""Bilinear resampling in numpy, so that reading maps does not need torch."""
+"""Bilinear resampling of maps in numpy and scipy, so that reading them does not need torch."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solveh_banded
+from scipy.sparse import csr_array
 
 
 def resample_bilinear(maps: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -26,6 +28,39 @@ def resample_bilinear(maps: npt.NDArray[np.floating], size: tuple[int, int]) -> 
         low = np.take(maps, lower, axis=axis)
         maps = low + fraction * (np.take(maps, upper, axis=axis) - low)
     return maps
+
+
+def reduce_bilinear(maps: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Find the small maps that come closest to `maps` once `resample_bilinear` enlarges them again.
+
+    Least squares over all pixels. Values can leave the range of `maps` a little at sharp edges.
+
+    Args:
+        maps: float `(K, H, W)`.
+        size: `(h, w)` of the result, not larger than `(H, W)`.
+
+    Returns:
+        float32 `(K, h, w)`.
+    """
+    maps = maps.astype(np.float32, copy=False)
+    for axis, length in zip((1, 2), size, strict=True):
+        if length == 1:
+            maps = maps.mean(axis=axis, keepdims=True)
+            continue
+        full = maps.shape[axis]
+        lower, upper, fraction = _taps(length, full)
+        rows = np.arange(full)
+        enlarge = csr_array(
+            (np.concatenate([1 - fraction, fraction]), (np.tile(rows, 2), np.concatenate([lower, upper]))),
+            shape=(full, length),
+        )
+        # A pixel lies between two neighbours, so the normal equations are tridiagonal.
+        normal = enlarge.T @ enlarge
+        bands = np.stack([np.append(0, normal.diagonal(1)), normal.diagonal()])
+        columns = np.moveaxis(maps, axis, 0)
+        solved = solveh_banded(bands, enlarge.T @ columns.reshape(full, -1))
+        maps = np.moveaxis(solved.reshape(length, *columns.shape[1:]), 0, axis)
+    return np.ascontiguousarray(maps, dtype=np.float32)
 
 
 def _taps(

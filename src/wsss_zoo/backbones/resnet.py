@@ -38,7 +38,8 @@ class ResNet(Backbone):
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, network.get_submodule(name))
         self.stages = tuple(
-            Stage(f"layer{index}", 128 * 2**index, min(2 ** (index + 1), output_stride)) for index in range(1, 5)
+            Stage(f"layer{index}", 128 * 2**index, min(2 ** (index + 1), output_stride))
+            for index in range(1, 5)
         )
         self.frozen_norm = frozen_norm
         if frozen_norm:

@@ -24,9 +24,7 @@ class BasicBlock(nn.Module):
         inputs, middle, outputs = channels
         first, second = dilations
         self.bn_branch2a = nn.BatchNorm2d(inputs)
-        self.conv_branch2a = nn.Conv2d(
-            inputs, middle, 3, stride, padding=first, dilation=first, bias=False
-        )
+        self.conv_branch2a = nn.Conv2d(inputs, middle, 3, stride, padding=first, dilation=first, bias=False)
         self.bn_branch2b1 = nn.BatchNorm2d(middle)
         self.conv_branch2b1 = nn.Conv2d(middle, outputs, 3, padding=second, dilation=second, bias=False)
         if inputs != outputs or stride != 1:

@@ -15,9 +15,7 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, dilation: int = 1) -> None:
         super().__init__()
         padding = 3 if kernel == 7 else dilation * (kernel // 2)
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, padding=padding, dilation=dilation, bias=False
-        )
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=padding, dilation=dilation, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:

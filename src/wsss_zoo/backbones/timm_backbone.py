@@ -52,9 +52,7 @@ class TimmBackbone(Backbone):
         info = self.features.feature_info
         self.stages = tuple(
             Stage(f"stage{index}", channels, stride)
-            for index, (channels, stride) in enumerate(
-                zip(info.channels(), info.reduction(), strict=True), 1
-            )
+            for index, (channels, stride) in enumerate(zip(info.channels(), info.reduction(), strict=True), 1)
         )
         self.normalization = normalization_of(model)
         self.frozen_norm = frozen_norm

@@ -20,7 +20,7 @@ from wsss_zoo.data.images import read_ground_truth, read_rgb
 from wsss_zoo.data.record import Record, Split
 from wsss_zoo.data.sampler import EpochSampler
 from wsss_zoo.data.transforms import EvalTransform, TrainTransform, one_thread_a_worker
-from wsss_zoo.errors import DataError
+from wsss_zoo.errors import DataError, suggest
 from wsss_zoo.normalization import IMAGENET, Normalization
 
 _log = logging.getLogger(__name__)
@@ -76,9 +76,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         pad_position: Literal["random", "bottom_right"] = "random",
     ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < least:
-                raise DataError(f"{name} must be {least} or more, got {value}.")
+        _require_least("batch_size", batch_size, 1)
+        _require_least("num_workers", num_workers, 0)
+        _require_least("seed", seed, 0)
         self.root = Path(root).expanduser()
         self.train_split = train_split
         self.val_split = val_split
@@ -137,10 +137,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if name not in self._splits:
             split = self.load_split(name)
             if not split.records:
-                first = f", first {split.missing[0]}" if split.missing else ""
                 raise DataError(
-                    f"{self.root}: none of the {split.listed:,} images of the split '{name}' is there{first}. "
-                    "Check that root is the right folder."
+                    f"{self.root}: the split '{name}' holds no image; {suggest(name, self.split_names)}"
                 )
             self._splits[name] = split
             if split.missing:
@@ -204,8 +202,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         sampler = EpochSampler(dataset, replicas, rank, self.seed)
         if len(sampler) < self.batch_size:
             raise DataError(
-                f"{self.root}: the split '{self.train_split}' has {len(dataset)} images, which do not fill one "
-                f"batch of {self.batch_size} on each of {replicas} devices (incomplete batches are dropped). "
+                f"{self.root}: the split '{self.train_split}' has {len(dataset)} images, which do not fill "
+                f"one batch of {self.batch_size} on each of {replicas} devices (an incomplete one is dropped). "
                 f"Set batch_size to {max(1, len(sampler))} or less, or add images."
             )
         return self._loader(dataset, sampler=sampler, drop_last=True)
@@ -228,7 +226,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler,  # type: ignore[arg-type]  # yields (index, seed), which the dataset takes
+            sampler=sampler,  # yields (index, seed), which the dataset takes
             drop_last=drop_last,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -266,3 +264,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
                 f"{where}: {len(lacking):,} of {len(records):,} images have no {kind}, first {lacking[0]}. "
                 "Add the missing masks or choose another split."
             )
+
+
+def _require_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise DataError(f"{name} must be {least} or more, got {value}.")

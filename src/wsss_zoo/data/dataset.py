@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from wsss_zoo.artifacts.masks import load_mask
+from wsss_zoo.data.images import values_outside
 from wsss_zoo.data.record import Record
 from wsss_zoo.data.sampler import sample_seed
 from wsss_zoo.data.transforms import EvalTransform, TrainTransform
@@ -84,6 +85,13 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         else:
             path = Path(str(self.masks)) / f"{record.image_id}.png"
             mask = load_mask(path)
+            # unseen, such a value ends in an assertion on the GPU that names nothing
+            outside = values_outside(mask, self.datamodule.num_classes)
+            if outside:
+                raise DataError(
+                    f"{path}: expected labels 0..{self.datamodule.num_classes} and 255, found also "
+                    f"{outside[:8]}. Was it made for other classes?"
+                )
         if mask.shape != tuple(size):
             raise DataError(
                 f"{path}: the mask is {_size(mask.shape)}, but its image {record.image} is {_size(size)} "

@@ -86,6 +86,12 @@ def read_ground_truth(path: str | os.PathLike[str], num_classes: int) -> npt.NDA
     return mask
 
 
+def image_id_of(name: str) -> str:
+    """The id in a path or file name: no folders, no image extension (`a/b.v2.jpg` -> `b.v2`)."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in IMAGE_EXTENSIONS else path.name
+
+
 def values_outside(mask: npt.NDArray[np.uint8], num_classes: int) -> list[int]:
     """Values of a mask, ascending, that are neither 0..num_classes nor 255."""
     counts = np.bincount(mask.ravel(), minlength=256)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsss_zoo.artifacts.files import atomic_write
-from wsss_zoo.data.images import IGNORE, read_ground_truth
+from wsss_zoo.data.images import IGNORE, image_id_of, read_ground_truth
 from wsss_zoo.data.label_csv import multi_hot, read_label_csv
 from wsss_zoo.data.pickled_labels import read_pickled_labels
 from wsss_zoo.errors import DataError
@@ -86,9 +86,7 @@ def read_label_table(path: str | os.PathLike[str], class_names: Sequence[str]) -
         table = _read_npz(path, class_names)
     elif path.suffix == ".csv":
         table = {
-            Path(row.image).stem if "." in row.image else row.image: multi_hot(
-                row.labels, class_names, f"{path}, line {row.line}"
-            )
+            image_id_of(row.image): multi_hot(row.labels, class_names, f"{path}, line {row.line}")
             for row in read_label_csv(path)
             if row.labels is not None
         }
@@ -119,7 +117,10 @@ def save_label_table(
     labels = np.stack([table[image_id] for image_id in ids]) if ids else np.zeros((0, len(class_names)))
     with atomic_write(path) as file:
         np.savez_compressed(
-            file, ids=np.array(ids, dtype=str), labels=labels.astype(np.uint8), class_names=np.array(class_names)
+            file,
+            ids=np.array(ids, dtype=str),
+            labels=labels.astype(np.uint8),
+            class_names=np.array(class_names),
         )
 
 

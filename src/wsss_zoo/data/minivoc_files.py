@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
 from wsss_zoo.artifacts.masks import save_mask

@@ -17,6 +17,11 @@ from PIL import Image
 Pixels = npt.NDArray[np.float32]
 
 
+def rgb(red: int, green: int, blue: int) -> Pixels:
+    """A colour to compute with, float32 `(3,)`."""
+    return np.array((red, green, blue), np.float32)
+
+
 def noise(rng: np.random.Generator, height: int, width: int, cells: float, octaves: int = 3) -> Pixels:
     """Smooth random values in about [-1, 1], float32 `(height, width)`.
 
@@ -39,7 +44,7 @@ def noise(rng: np.random.Generator, height: int, width: int, cells: float, octav
 def blend(low: tuple[int, int, int], high: tuple[int, int, int], amount: Pixels) -> Pixels:
     """Mix two colours by `amount` `(H, W)`, clipped to [0, 1] -> `(H, W, 3)`."""
     weight = np.clip(amount, 0.0, 1.0)[..., None]
-    mixed: Pixels = np.float32(low) * (1.0 - weight) + np.float32(high) * weight
+    mixed: Pixels = rgb(*low) * (1.0 - weight) + rgb(*high) * weight
     return mixed
 
 
@@ -49,7 +54,7 @@ def _sky(rng: np.random.Generator, height: int, width: int) -> Pixels:
     rows = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None]
     sky = blend(tuple(top), (222, 228, 232), np.broadcast_to(rows * 0.9, (height, width)))
     clouds = np.clip(noise(rng, height, width, rng.uniform(3, 5)) - rng.uniform(0.0, 0.4), 0.0, 1.0)
-    return sky + (np.float32([245, 245, 245]) - sky) * clouds[..., None] * 0.9
+    return sky + (rgb(245, 245, 245) - sky) * clouds[..., None] * 0.9
 
 
 def _outdoors(rng: np.random.Generator, height: int, width: int, horizon: float, ground: Pixels) -> Pixels:
@@ -96,10 +101,10 @@ def rails(rng: np.random.Generator, height: int, width: int, horizon: float) -> 
         half = 0.05 + 0.05 * track
         bed = np.abs(rows - middle) < half
         sleepers = ((columns + 0.6 * rows * height) % period < 0.45 * period) & bed
-        ground = np.where(sleepers[..., None], np.float32([84, 62, 46]), ground)
+        ground = np.where(sleepers[..., None], rgb(84, 62, 46), ground)
         for edge in (-0.6, 0.6):
             steel = np.abs(rows - middle - edge * half) < 0.009 + 0.004 * track
-            ground = np.where(steel[..., None], np.float32([206, 206, 212]), ground)
+            ground = np.where(steel[..., None], rgb(206, 206, 212), ground)
     return _outdoors(rng, height, width, horizon, ground)
 
 
@@ -109,10 +114,10 @@ def road(rng: np.random.Generator, height: int, width: int, horizon: float) -> P
     columns = np.arange(width)[None]
     rows = np.arange(height, dtype=np.float32)[:, None] / height
     kerb = np.abs(rows - horizon - 0.03) < 0.03
-    ground = np.where(kerb[..., None], np.float32([176, 172, 162]), ground)
+    ground = np.where(kerb[..., None], rgb(176, 172, 162), ground)
     period = width / rng.uniform(3.0, 5.0)
     dash = (columns % period < 0.55 * period) & (np.abs(rows - horizon - 0.55 * (1 - horizon)) < 0.016)
-    ground = np.where(dash[..., None], np.float32([236, 234, 226]), ground)
+    ground = np.where(dash[..., None], rgb(236, 234, 226), ground)
     return _outdoors(rng, height, width, horizon, ground)
 
 
@@ -122,15 +127,13 @@ def airfield(rng: np.random.Generator, height: int, width: int, horizon: float) 
     columns = np.arange(width)[None]
     rows = np.arange(height, dtype=np.float32)[:, None] / height
     keys = (columns % (width / 12.0) < width / 24.0) & (np.abs(rows - horizon - 0.5 * (1 - horizon)) < 0.05)
-    return _outdoors(
-        rng, height, width, horizon, np.where(keys[..., None], np.float32([238, 238, 232]), ground)
-    )
+    return _outdoors(rng, height, width, horizon, np.where(keys[..., None], rgb(238, 238, 232), ground))
 
 
 def room(rng: np.random.Generator, height: int, width: int, horizon: float) -> Pixels:
     """Striped or plain wallpaper over floor boards, with a rug: where cats live."""
     papers = ((196, 170, 140), (150, 168, 160), (176, 140, 140), (206, 196, 170), (130, 140, 166))
-    paper = np.float32(papers[int(rng.integers(len(papers)))])
+    paper = rgb(*papers[int(rng.integers(len(papers)))])
     columns = np.arange(width, dtype=np.float32)[None]
     rows = np.arange(height, dtype=np.float32)[:, None]
     stripes = np.sign(np.sin(columns * 2 * np.pi * rng.uniform(6, 14) / width)) * rng.uniform(0.0, 14.0)
@@ -142,7 +145,7 @@ def room(rng: np.random.Generator, height: int, width: int, horizon: float) -> P
         (rows / height - horizon - 0.24) / 0.14
     ) ** 2
     weave = (
-        np.float32(papers[int(rng.integers(len(papers)))]) * 0.8
+        rgb(*papers[int(rng.integers(len(papers)))]) * 0.8
         + 10.0 * noise(rng, height, width, 50, 1)[..., None]
     )
     floor = np.where((rug < 1.0)[..., None], weave, floor)

@@ -48,7 +48,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
             drop_last=drop_last,
         )
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield `(index, sample seed)` of the current epoch."""
         for index in super().__iter__():
             yield int(index), sample_seed(self.seed, self.epoch, int(index))  # type: ignore[call-overload]

@@ -48,8 +48,8 @@ def multi_scale_localize(
 ) -> Tensor:
     """Localization maps summed over scales and mirrors, then normalised by the method.
 
-    Each map is resized to the image (bilinear, half-pixel) before summing (PSA; `cam.md` of every method of
-    this family).
+    Each map is resized to the image (bilinear, half-pixel) before summing (PSA and every method
+    of its family). Only maps of present classes are resized.
 
     Args:
         method: has `activation_maps(images) -> (B, C, h, w)` and `merge_maps`.
@@ -62,6 +62,8 @@ def multi_scale_localize(
         float32 `(C, H, W)` in [0, 1].
     """
     present = torch.nonzero(labels > 0).flatten()
+    if len(present) == 0:  # nothing to look for: spare the network
+        return torch.zeros(len(labels), *size, device=pyramid[0].device)
     total = torch.zeros(len(present), *size, device=pyramid[0].device)
     for image in pyramid:
         batch = torch.cat([image, image.flip(3)]) if flip else image
@@ -69,8 +71,7 @@ def multi_scale_localize(
         maps = F.interpolate(maps, size, mode="bilinear", align_corners=False)
         total += maps[0] + maps[1].flip(2) if flip else maps[0]
     merged = torch.zeros(len(labels), *size, device=total.device)
-    if len(present):
-        merged[present.to(total.device)] = method.merge_maps(total)
+    merged[present.to(total.device)] = method.merge_maps(total)
     return merged
 
 
@@ -85,7 +86,8 @@ def multi_scale_segment(
     """Class probabilities averaged over scales and mirrors.
 
     Args:
-        method: called with images, gives logits `(B, C + 1, h, w)`.
+        method: called with images, gives logits `(B, C + 1, h, w)`; `align_corners` tells how they are enlarged
+            to the image (without it: half-pixel).
         pyramid: see `image_pyramid`.
         size: `(H, W)` of the result.
         flip: add the mirrored image at every scale.
@@ -94,13 +96,12 @@ def multi_scale_segment(
     Returns:
         float32 `(C + 1, H, W)`, sums to 1 over classes.
     """
-    total: Tensor | None = None
+    align_corners = getattr(method, "align_corners", False)
+    total = torch.zeros((), device=pyramid[0].device)
     for image in pyramid:
         batch = torch.cat([image, image.flip(3)]) if flip else image
-        logits = F.interpolate(method(batch).float(), size, mode="bilinear", align_corners=False)
+        logits = F.interpolate(method(batch).float(), size, mode="bilinear", align_corners=align_corners)
         scores = logits.softmax(1) if average == "probabilities" else logits
-        scores = (scores[0] + scores[1].flip(2)) / 2 if flip else scores[0]
-        total = scores if total is None else total + scores
-    assert total is not None
+        total = total + ((scores[0] + scores[1].flip(2)) / 2 if flip else scores[0])
     total = total / len(pyramid)
     return total if average == "probabilities" else total.softmax(0)

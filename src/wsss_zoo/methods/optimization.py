@@ -1,16 +1,19 @@
-"""Parameter groups, the poly schedule and the optimisers that the methods share."""
+"""Parameter groups, learning-rate schedules and the optimisers that the methods share."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-#: Learning-rate factors of pretrained weights, their biases, new weights, new biases (PSA, SEAM, SC-CAM).
-GROUP_FACTORS = (1.0, 2.0, 10.0, 20.0)
+from wsss_zoo.errors import WsssZooError, suggest
+
+_GROUP_NAMES = ("weights", "biases", "new_weights", "new_biases")
+_OPTIMIZERS = ("sgd", "adamw")
 
 
 def parameter_groups(
@@ -24,15 +27,43 @@ def parameter_groups(
     """
     new = {id(parameter) for module in new_modules for parameter in module.parameters()}
     groups: tuple[list[nn.Parameter], ...] = ([], [], [], [])
-    for name, parameter in _learning(network):
-        groups[2 * (id(parameter) in new) + name.endswith("bias")].append(parameter)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups[2 * (id(parameter) in new) + name.endswith("bias")].append(parameter)
     return groups  # type: ignore[return-value]
 
 
 def poly_factor(step: int, total: int, power: float = 0.9, refresh: int = 1) -> float:
-    """`(1 - t/T)^power`, recomputed every `refresh` steps; after T steps the last value stays."""
+    """`(1 - t/T)^power`, recomputed every `refresh` steps; after T steps the last value stays.
+
+    Args:
+        step: optimiser steps taken so far, t.
+        total: T.
+        power: exponent.
+        refresh: 1 in PSA's family; 10 in the DeepLab v2 port.
+    """
     step = min(step, total - 1)
     return (1 - (step // refresh * refresh) / total) ** power
+
+
+def cosine_factor(step: int, total: int) -> float:
+    """`(cos(pi t/T) + 1) / 2`; 0 after T steps. SSDD's T lies a fifth beyond the end of its training."""
+    return 0.5 * (math.cos(math.pi * min(step, total) / total) + 1)
+
+
+def training_steps(module: Any) -> int:
+    """Optimiser steps of the whole training of a LightningModule that is attached to a trainer.
+
+    Raises:
+        WsssZooError: the training has no end, so that a schedule that ends has no meaning.
+    """
+    steps = module.trainer.estimated_stepping_batches
+    if not math.isfinite(steps):
+        raise WsssZooError(
+            "the learning-rate schedule needs the length of the training, but the trainer has none: "
+            "set trainer.max_epochs or trainer.max_steps"
+        )
+    return int(steps)
 
 
 def configure_optimizers(
@@ -42,60 +73,67 @@ def configure_optimizers(
     optimizer: Literal["sgd", "adamw"],
     lr: float,
     weight_decay: float,
-    total_steps: int,
+    schedule: Callable[[int], float],
     momentum: float | None = None,
-    factors: tuple[float, float, float, float] = GROUP_FACTORS,
-    power: float = 0.9,
-    refresh: int = 1,
+    head_lr_factor: float = 10.0,
+    caffe_biases: bool = True,
 ) -> dict[str, Any]:
-    """What a LightningModule's `configure_optimizers` returns: four groups, poly schedule per step.
-
-    Biases are not decayed. With `optimizer="adamw"` norm weights (one-dimensional) are not decayed either.
+    """What a LightningModule's `configure_optimizers` returns: parameter groups and a schedule per step.
 
     Args:
-        network: the network.
+        network: the network; parameters without gradients are left out.
         new_modules: its parts that are trained from scratch.
-        optimizer: `sgd`, or `adamw` for modern backbones.
-        lr: base learning rate.
+        optimizer: `sgd`, or `adamw` for modern backbones (which then does not decay norm layers and biases).
+        lr: base learning rate, of pretrained weights.
         weight_decay: of weights.
-        total_steps: T of the schedule.
-        momentum: of SGD. None means the effective value of the official releases of PSA, SEAM, SC-CAM and
-            IRN, whose optimiser receives the weight decay in the place of the momentum.
-        factors: of the learning rate for the four groups, see `parameter_groups`.
-        power: exponent of the schedule.
-        refresh: steps between changes of the learning rate.
+        schedule: steps taken -> factor of every learning rate.
+        momentum: of SGD, without Nesterov and dampening. None means the effective value of the official
+            releases of PSA, SEAM, SC-CAM and IRN, whose optimiser receives the weight decay in the place of
+            the momentum (the 0.9 they call momentum is the exponent of the schedule).
+        head_lr_factor: learning rate of new parts over the base.
+        caffe_biases: biases learn twice as fast as weights and are not decayed (the custom of Caffe, PSA, SEAM,
+            DeepLab); otherwise they are treated as weights (IRN, SSDD).
+
+    Raises:
+        WsssZooError: the optimiser is unknown, or nothing learns.
     """
+    if optimizer not in _OPTIMIZERS:
+        raise WsssZooError(f"there is no optimizer {optimizer!r}; {suggest(optimizer, _OPTIMIZERS)}")
+    bias = 2.0 if caffe_biases else 1.0
+    factors = (1.0, bias, head_lr_factor, bias * head_lr_factor)
     members = parameter_groups(network, new_modules)
     groups = [
         {
             "params": parameters,
             "lr": lr * factor,
-            "weight_decay": 0.0 if index % 2 else weight_decay,
+            "weight_decay": 0.0 if caffe_biases and name.endswith("biases") else weight_decay,
             "name": name,
         }
-        for index, (name, parameters, factor) in enumerate(
-            zip(("weights", "biases", "new_weights", "new_biases"), members, factors, strict=True)
-        )
+        for name, parameters, factor in zip(_GROUP_NAMES, members, factors, strict=True)
         if parameters
     ]
+    if not groups:
+        raise WsssZooError("no parameter of the network learns: everything is frozen")
     algorithm: torch.optim.Optimizer
     if optimizer == "sgd":
         algorithm = torch.optim.SGD(groups, lr=lr, momentum=weight_decay if momentum is None else momentum)
     else:
-        algorithm = torch.optim.AdamW(list(_without_norm_decay(groups)), lr=lr)
-    schedule = LambdaLR(algorithm, lambda step: poly_factor(step, total_steps, power, refresh))
-    return {"optimizer": algorithm, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        algorithm = torch.optim.AdamW(list(_without_vector_decay(groups)), lr=lr)
+    return {
+        "optimizer": algorithm,
+        "lr_scheduler": {"scheduler": LambdaLR(algorithm, schedule), "interval": "step"},
+    }
 
 
-def _learning(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, item) for name, item in network.named_parameters() if item.requires_grad)
-
-
-def _without_norm_decay(groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _without_vector_decay(groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Split off vectors (norm layers, biases) from groups that are decayed."""
     for group in groups:
-        flat = [parameter for parameter in group["params"] if parameter.ndim <= 1]
-        rest = [parameter for parameter in group["params"] if parameter.ndim > 1]
-        if rest:
-            yield {**group, "params": rest}
-        if flat:
-            yield {**group, "params": flat, "weight_decay": 0.0, "name": f"{group['name']}_norm"}
+        if not group["weight_decay"]:
+            yield group
+            continue
+        vectors = [parameter for parameter in group["params"] if parameter.ndim <= 1]
+        arrays = [parameter for parameter in group["params"] if parameter.ndim > 1]
+        if arrays:
+            yield {**group, "params": arrays}
+        if vectors:
+            yield {**group, "params": vectors, "weight_decay": 0.0, "name": f"{group['name']}_vectors"}

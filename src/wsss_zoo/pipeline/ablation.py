@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from wsss_zoo.errors import RecipeError, suggest
 from wsss_zoo.pipeline import recipe_files
-from wsss_zoo.pipeline.checking import UNCHECKED, Mistakes, Parameter, check_mapping
+from wsss_zoo.pipeline.checking import MAPPING, UNCHECKED, Mistakes, Parameter, check_mapping
 from wsss_zoo.pipeline.recipe import Recipe, build_recipe
 
 
@@ -72,7 +72,7 @@ def load_ablation(name: str, content: Mapping[str, Any], overrides: Sequence[str
             "title": Parameter(str),
             "description": Parameter(str),
             "base": Parameter(str, required=True),
-            "variants": Parameter(dict[str, Any], required=True),
+            "variants": Parameter(MAPPING, required=True),
             "result": Parameter(UNCHECKED, required=True),
             "paper": Parameter(UNCHECKED),
         },

@@ -12,13 +12,20 @@ import jsonargparse
 from wsss_zoo.errors import RecipeError, suggest
 
 
-class _NoType:
+class _Placeholder:
+    """Stands where a type stands and is printed as `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
     def __repr__(self) -> str:
-        return "anything"
+        return self.name
 
 
 #: Stands for "any value": the annotation could not be evaluated without importing heavy packages.
-UNCHECKED = _NoType()
+UNCHECKED = _Placeholder("anything")
+#: Any mapping, left as it is (jsonargparse would import the classes that stand in it as `class_path`).
+MAPPING = _Placeholder("a mapping")
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,10 @@ def parse_value(value: Any, annotation: Any) -> Any:
         ValueError: when the value does not fit.
     """
     if annotation is UNCHECKED:
+        return value
+    if annotation is MAPPING:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected {MAPPING}, got {value!r}")
         return value
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=annotation)

@@ -66,7 +66,7 @@ class PyramidDataset(Dataset[dict[str, Any]]):
         item = {
             "image_id": record.image_id,
             "pyramid": image_pyramid(image, self.scales, self.normalization),
-            "labels": torch.from_numpy(record.labels),
+            "labels": torch.tensor(record.labels),
             "size": image.shape[:2],
         }
         if self.keep_image:

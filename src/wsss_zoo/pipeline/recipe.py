@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from wsss_zoo.errors import RecipeError, suggest
 from wsss_zoo.pipeline import recipe_files
-from wsss_zoo.pipeline.checking import UNCHECKED, Mistakes, Parameter, check_mapping, join
+from wsss_zoo.pipeline.checking import MAPPING, UNCHECKED, Mistakes, Parameter, check_mapping, join
 from wsss_zoo.pipeline.signatures import parameters_of, trainer_parameters
 
 #: Arguments of the Trainer that belong to the runner: a recipe that gives one is refused.
@@ -208,7 +208,7 @@ def build_recipe(name: str, content: Mapping[str, Any], source: str) -> Recipe:
             "seed": Parameter(int),
             "data": Parameter(UNCHECKED, required=True),
             "trainer": Parameter(UNCHECKED),
-            "stages": Parameter(dict[str, Any], required=True),
+            "stages": Parameter(MAPPING, required=True),
         },
         "",
         mistakes,

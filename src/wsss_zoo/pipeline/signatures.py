@@ -197,11 +197,12 @@ def import_class(class_path: str) -> Any:
     module_name, _, class_name = class_path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
+        found = getattr(module, class_name, None)
     except ImportError as error:
         raise RecipeError(
             f"cannot import {class_path}: {error}; install the package or put its folder on PYTHONPATH"
         ) from error
-    if not hasattr(module, class_name):
+    if found is None:
         public = [name for name in dir(module) if name[:1].isupper()]
         raise RecipeError(f"{module_name} has no class {class_name!r}; {suggest(class_name, public)}")
-    return getattr(module, class_name)
+    return found

@@ -6,15 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsss_zoo.tracking.comparison import write_comparison
     from wsss_zoo.tracking.loggers import close_loggers, log_panels, log_results, stage_loggers
     from wsss_zoo.tracking.panels import choose_image_ids, class_legend, compose_panel
-    from wsss_zoo.tracking.report import write_report
+    from wsss_zoo.tracking.report import write_comparison, write_report
     from wsss_zoo.tracking.run_folder import Run, load_run
     from wsss_zoo.tracking.tables import results_table, to_csv, to_latex
 
 _LOCATIONS = {
-    "write_comparison": "comparison",
+    "write_comparison": "report",
     "close_loggers": "loggers",
     "log_panels": "loggers",
     "log_results": "loggers",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ COLOURS = ("#3b82d6", "#e0762f", "#2f9e77", "#c05aa8", "#b08a1e", "#7a6fd0", "#d
 
 # matplotlib knows no "colour of the page": text and axes get this colour, which is replaced at the end
 _INK = "#010203"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "wsss-zoo",
     "font.family": "sans-serif",
@@ -156,7 +157,7 @@ def _cycle(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
-def _style():  # type: ignore[no-untyped-def]  # the context manager's type is private to matplotlib
+def _style() -> AbstractContextManager[None]:
     import matplotlib as mpl
 
     return mpl.rc_context(_STYLE)

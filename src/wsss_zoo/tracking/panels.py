@@ -94,8 +94,8 @@ def class_legend(names: Mapping[int, str], width: int) -> Pixels:
 
 def choose_image_ids(
     image_ids: Sequence[str],
-    labels: npt.NDArray[np.floating] | None = None,
     *,
+    labels: Mapping[str, Sequence[int]] | None = None,
     n: int = 12,
     seed: int = 0,
 ) -> list[str]:
@@ -107,32 +107,27 @@ def choose_image_ids(
 
     Args:
         image_ids: ids to choose from.
-        labels: `(N, C)` multi-hot labels of these images, or None.
+        labels: id -> classes in the image, or None.
         n: how many; fewer where there are fewer images.
         seed: another seed chooses other images.
 
     Returns:
         Ids in the order in which they were chosen.
-
-    Raises:
-        ValueError: `labels` does not have one row an id.
     """
-    if labels is not None and len(labels) != len(image_ids):
-        raise ValueError(f"expected one row of labels an image, got {len(labels)} rows, {len(image_ids)} images")
     order = sorted(
-        range(len(image_ids)), key=lambda i: hashlib.sha256(f"{seed}/{image_ids[i]}".encode()).digest()
+        dict.fromkeys(image_ids), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
     )
-    chosen: list[int] = []
+    chosen: list[str] = []
     if labels is not None:
-        unseen = np.asarray(labels) > 0
-        while len(chosen) < n and unseen.any():
-            gains = unseen[order].sum(axis=1)
-            best = order[int(gains.argmax())]
+        unseen = {name: set(labels.get(name, ())) for name in order}
+        while len(chosen) < n and any(unseen.values()):
+            best = max(order, key=lambda name: len(unseen[name]))
+            shown = set(unseen[best])
             chosen.append(best)
-            unseen = unseen & ~unseen[best]
-    taken = set(chosen)
-    chosen += [i for i in order if i not in taken][: n - len(chosen)]
-    return [image_ids[i] for i in chosen]
+            for classes in unseen.values():
+                classes -= shown
+    rest = [name for name in order if name not in set(chosen)]
+    return chosen + rest[: n - len(chosen)]
 
 
 def _tile(caption: str, pixels: Pixels, height: int) -> Image.Image:

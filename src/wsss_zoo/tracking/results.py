@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wsss_zoo.errors import ArtifactError
@@ -23,7 +23,7 @@ class Curve:
     Attributes:
         thresholds: ascending, in [0, 1].
         miou: fractions, one a threshold.
-        fixed: the threshold that was fixed beforehand, where it is known.
+        fixed: the threshold that was fixed beforehand, where there is one.
     """
 
     thresholds: tuple[float, ...]
@@ -49,6 +49,7 @@ class Result:
         iou: fractions, one a class with background first; None for a class that does not occur.
         n_images: scored images.
         details: what else was measured (`pxap`, `curve`, ...).
+        paper: the figure that the paper prints for this row, in percent.
         provenance: what the figure rests on (ground truth, list file, weights, scales, threshold, seed, ...).
     """
 
@@ -61,6 +62,7 @@ class Result:
     n_images: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    paper: float | None = None
 
     @property
     def threshold(self) -> float | None:
@@ -70,10 +72,10 @@ class Result:
 
     @property
     def threshold_kind(self) -> str | None:
-        """`fixed`, or `oracle` where ground truth of some split chose it; None without a threshold."""
+        """`fixed`, or `oracle` where ground truth chose it; None without a threshold."""
         if self.threshold is None:
             return None
-        return "fixed" if self.provenance.get("threshold_chosen_on") in (None, "fixed") else "oracle"
+        return "oracle" if self.provenance.get("threshold_chosen_on") else "fixed"
 
     @property
     def threshold_text(self) -> str:
@@ -82,7 +84,8 @@ class Result:
             return MISSING
         if self.threshold_kind == "fixed":
             return f"{self.threshold:.2f}, fixed"
-        return f"{self.threshold:.2f}, oracle (best on {self.provenance['threshold_chosen_on']})"
+        chosen_on = str(self.provenance["threshold_chosen_on"]).removesuffix("(oracle)").strip()
+        return f"{self.threshold:.2f}, oracle: best on {chosen_on}"
 
     @property
     def curve(self) -> Curve | None:
@@ -95,34 +98,75 @@ class Result:
             return None
         if len(thresholds) != len(miou):
             raise ArtifactError(
-                f"the threshold curve of {self.label!r} has {len(thresholds)} thresholds and {len(miou)} values"
+                f"the threshold curve of {self.label!r} has {len(thresholds)} thresholds, "
+                f"but {len(miou)} mIoU values"
             )
-        fixed = self.details.get("fixed_threshold", self.threshold if self.threshold_kind == "fixed" else None)
-        return Curve(tuple(thresholds), tuple(miou), fixed)
+        pairs = [(t, v) for t, v in zip(thresholds, miou, strict=True) if t is not None and v is not None]
+        if not pairs:
+            return None
+        fixed = self.details.get("fixed_threshold")
+        return Curve(tuple(t for t, _ in pairs), tuple(v for _, v in pairs), fixed)
 
 
-def parse_result(row: Any, where: str) -> Result:
-    """Check one row of `metrics.json`.
+def parse_results(rows: Sequence[Any], where: str) -> list[Result]:
+    """Check the rows of `metrics.json`.
+
+    A row of localization maps that was scored at a fixed threshold as well gives two results: the oracle
+    one and, after it, the fixed one.
 
     Args:
-        row: the parsed JSON.
+        rows: the parsed JSON.
         where: file and key, for messages.
 
     Raises:
         ArtifactError: a value has the wrong type.
     """
-    row = expect(row, dict, where)
-    iou = expect(row.get("iou"), list, f"{where}.iou") or []
-    texts = {key: expect(row.get(key), str, f"{where}.{key}") for key in ("stage", "artifact", "split", "label")}
+    results = []
+    for i, row in enumerate(rows):
+        result = _parse_result(row, f"{where}[{i}]")
+        results.append(result)
+        if result.details.get("fixed_miou") is not None and result.threshold_kind == "oracle":
+            results.append(_at_fixed_threshold(result, f"{where}[{i}].details"))
+    return results
+
+
+def _parse_result(row: Any, where: str) -> Result:
+    row = expect(row, dict, where) or {}
+    texts = {
+        key: expect(row.get(key), str, f"{where}.{key}") for key in ("stage", "artifact", "split", "label")
+    }
     n_images = number(row.get("n_images"), f"{where}.n_images")
     return Result(
         **{key: value if value is not None else MISSING for key, value in texts.items()},
         miou=number(row.get("miou"), f"{where}.miou"),
-        iou=tuple(number(value, f"{where}.iou[{i}]") for i, value in enumerate(iou)),
+        iou=_numbers(row.get("iou"), f"{where}.iou"),
         n_images=None if n_images is None else int(n_images),
         details=expect(row.get("details"), dict, f"{where}.details") or {},
         provenance=expect(row.get("provenance"), dict, f"{where}.provenance") or {},
+        paper=number(row.get("paper"), f"{where}.paper"),
     )
+
+
+def _at_fixed_threshold(result: Result, where: str) -> Result:
+    details = result.details
+    return replace(
+        result,
+        label=f"{result.label.removesuffix('(best threshold)').strip()} (fixed threshold)",
+        miou=number(details["fixed_miou"], f"{where}.fixed_miou"),
+        iou=_numbers(details.get("fixed_iou"), f"{where}.fixed_iou"),
+        details={key: value for key, value in details.items() if key != "curve"},
+        provenance={
+            **result.provenance,
+            "threshold": number(details.get("fixed_threshold"), f"{where}.fixed_threshold"),
+            "threshold_chosen_on": None,
+        },
+        paper=None,
+    )
+
+
+def _numbers(values: Any, where: str) -> tuple[float | None, ...]:
+    values = expect(values, list, where) or []
+    return tuple(number(value, f"{where}[{i}]") for i, value in enumerate(values))
 
 
 def expect(value: Any, kind: type, where: str) -> Any:

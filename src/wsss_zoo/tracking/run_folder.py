@@ -11,13 +11,13 @@ Any of them may be missing, as in a run that is still going on; what is missing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wsss_zoo.artifacts.files import read_json
 from wsss_zoo.errors import WsssZooError
-from wsss_zoo.tracking.results import MISSING, Result, expect, number, parse_result
+from wsss_zoo.tracking.results import MISSING, Result, expect, number, parse_results
 from wsss_zoo.tracking.training_log import read_curves
 
 Curves = Mapping[str, list[tuple[float, float]]]
@@ -36,6 +36,7 @@ class StageCost:
     """
 
     name: str
+    title: str
     status: str
     seconds: Mapping[str, float]
     images_per_second: Mapping[str, float]
@@ -56,7 +57,7 @@ class Run:
         training: stage -> metric name -> (step, value) in order.
         panels: image id -> picture file.
         recipe: text of the resolved recipe.
-        paper: figures of the paper by row label: a fraction, or {"miou": fraction, "source": text}.
+        software: package -> version that computed the figures.
         missing: what the folder does not hold, in words.
     """
 
@@ -71,15 +72,8 @@ class Run:
     training: Mapping[str, Curves]
     panels: Mapping[str, Path]
     recipe: str | None
-    paper: Mapping[str, Any]
+    software: Mapping[str, str]
     missing: tuple[str, ...]
-
-    def paper_miou(self, result: Result) -> float | None:
-        """The paper's figure for a row, looked up by its label; None if there is none."""
-        entry = self.paper.get(result.label)
-        if isinstance(entry, Mapping):
-            entry = entry.get("miou")
-        return number(entry, f"{self.path / 'metrics.json'}: paper[{result.label!r}]")
 
 
 def load_run(path: Path) -> Run:
@@ -98,9 +92,7 @@ def load_run(path: Path) -> Run:
             + " Give the folder that `wsss-zoo run` wrote, such as runs/minivoc/cam."
         )
     metrics = _read_metrics(metrics_file)
-    results = tuple(
-        parse_result(row, f"{metrics_file}: rows[{i}]") for i, row in enumerate(metrics.get("rows") or [])
-    )
+    results = tuple(parse_results(metrics.get("rows") or [], f"{metrics_file}: rows"))
     stages = tuple(
         _parse_stage(stage, f"{metrics_file}: stages[{i}]")
         for i, stage in enumerate(metrics.get("stages") or [])
@@ -121,10 +113,11 @@ def load_run(path: Path) -> Run:
         stages=stages,
         training={file.parts[-3]: read_curves(file) for file in logs},
         panels={
-            file.relative_to(panels).with_suffix("").as_posix(): file for file in sorted(panels.rglob("*.png"))
+            file.relative_to(panels).with_suffix("").as_posix(): file
+            for file in sorted(panels.rglob("*.png"))
         },
         recipe=recipe_file.read_text(encoding="utf-8") if recipe_file.is_file() else None,
-        paper=metrics.get("paper") or {},
+        software=metrics.get("software") or {},
         missing=(),
     )
     return _with_missing(run, metrics_file.is_file())
@@ -134,7 +127,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     metrics = expect(read_json(path), dict, str(path)) or {}
-    kinds = {"rows": list, "stages": list, "class_names": list, "paper": dict}
+    kinds = {"rows": list, "stages": list, "class_names": list, "software": dict}
     texts = dict.fromkeys(("recipe", "title", "description", "created"), str)
     for key, kind in {**kinds, **texts}.items():
         expect(metrics.get(key), kind, f"{path}: {key}")
@@ -154,6 +147,7 @@ def _parse_stage(stage: Any, where: str) -> StageCost:
 
     return StageCost(
         name=text("name"),
+        title=expect(stage.get("title"), str, f"{where}.title") or text("name"),
         status=text("status"),
         seconds=numbers("seconds"),
         images_per_second=numbers("images_per_second"),
@@ -165,8 +159,6 @@ def _parse_stage(stage: Any, where: str) -> StageCost:
 
 
 def _with_missing(run: Run, has_metrics: bool) -> Run:
-    from dataclasses import replace
-
     if not has_metrics:
         notes = ["metrics.json: the run has not got that far, so there are no figures and no costs"]
     else:

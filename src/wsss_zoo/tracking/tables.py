@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wsss_zoo.tracking.results import Result, class_rows, parse_result, percent
+from wsss_zoo.tracking.results import Result, class_rows, parse_results, percent
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -35,9 +35,7 @@ def results_table(metrics: Mapping[str, Any], per_class: bool = True, width: int
     if not per_class or not any(result.iou for result in results):
         return Group(_summary(results, width))
     several = max(1, (width - _FIRST_COLUMN) // _COLUMN)
-    return Group(
-        *(_per_class(results[i : i + several], names) for i in range(0, len(results), several))
-    )
+    return Group(*(_per_class(results[i : i + several], names) for i in range(0, len(results), several)))
 
 
 def to_csv(metrics: Mapping[str, Any]) -> str:
@@ -78,7 +76,7 @@ def best_of(values: Sequence[float | None], digits: int = 1) -> set[int]:
 
 
 def _results(metrics: Mapping[str, Any]) -> list[Result]:
-    return [parse_result(row, f"rows[{i}]") for i, row in enumerate(metrics.get("rows") or [])]
+    return parse_results(metrics.get("rows") or [], "rows")
 
 
 def _mean(results: Sequence[Result]) -> tuple[str, list[float | None]]:
@@ -92,7 +90,9 @@ def _per_class(results: Sequence[Result], names: Sequence[str]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     _, means = _mean(results)
-    table.add_column("IoU in %", footer="mIoU", no_wrap=True, max_width=_FIRST_COLUMN - 2, overflow="ellipsis")
+    table.add_column(
+        "IoU in %", footer="mIoU", no_wrap=True, max_width=_FIRST_COLUMN - 2, overflow="ellipsis"
+    )
     best = best_of(means)
     for i, result in enumerate(results):
         header = Text(result.label).append(f"\n{result.split}", style="dim")

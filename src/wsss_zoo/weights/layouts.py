@@ -113,9 +113,7 @@ def load_strictly(module: nn.Module, state_dict: Mapping[str, Tensor], source: s
     module.load_state_dict(dict(state_dict), strict=False)
 
 
-def _split(
-    state_dict: Mapping[str, Tensor], backbone: str, prefix: str, names: tuple[str, ...]
-) -> Published:
+def _split(state_dict: Mapping[str, Tensor], backbone: str, prefix: str, names: tuple[str, ...]) -> Published:
     tensors, rest = {}, {}
     for key, value in state_dict.items():
         inner = key.removeprefix(prefix)

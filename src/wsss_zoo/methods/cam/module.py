@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import lightning as L
-import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.classification import MultilabelAveragePrecision
 
 from wsss_zoo.backbones import create_backbone
+from wsss_zoo.methods.cam.average_precision import MeanAveragePrecision
 from wsss_zoo.methods.cam.losses import multilabel_soft_margin
 from wsss_zoo.methods.cam.network import CAMNetwork
-from wsss_zoo.methods.optimization import configure_optimizers
+from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, training_steps
 from wsss_zoo.normalization import Normalization
+
 
 class CAM(L.LightningModule):
     """The plain CAM baseline; defaults are those of PSA's classifier (Ahn and Kwak, CVPR 2018).
 
-    Differences from the original: none in the network; batch order and augmentation draws differ. IRN's
-    classifier is `backbone="resnet50_irn", weight_decay=1e-4, head_lr_factor=10`, with crops of 512.
+    IRN's classifier (Ahn, Cho and Kwak, CVPR 2019) is `backbone="resnet50_irn"`, `dropout=0.0`,
+    `weight_decay=1e-4`, `caffe_biases=False`, trained on crops of 512 without colour jitter.
+
+    Differences from the original: none in the network; augmentation draws other random numbers.
 
     Args:
         num_classes: foreground classes C.
@@ -27,12 +31,18 @@ class CAM(L.LightningModule):
         backbone_weights: `imagenet`, a file, or None for random weights.
         backbone_args: arguments of the backbone's class (output_stride, ...).
         dropout: rate of the channel dropout before pooling.
+        sqrt_cam: square root of the activation maps; None means as published: for `vgg16` only.
         optimizer: `sgd` as published, `adamw` for modern backbones.
         lr: base learning rate.
-        weight_decay: of weights; biases are not decayed.
+        weight_decay: of weights.
         momentum: of SGD; None is the official effective value (see `methods.optimization`).
-        head_lr_factor: learning rate of the classifier over that of the backbone; biases have twice theirs.
+        head_lr_factor: learning rate of the classifier over that of the backbone.
+        caffe_biases: biases learn twice as fast as weights and are not decayed.
         poly_power: exponent of the learning-rate schedule.
+
+    Raises:
+        WsssZooError: unknown backbone, backbone argument or (when training starts) optimizer.
+        WeightsError: `backbone_weights` cannot be read or do not fit.
     """
 
     kind = "localizer"
@@ -44,18 +54,21 @@ class CAM(L.LightningModule):
         backbone_weights: str | None = None,
         backbone_args: dict[str, Any] | None = None,
         dropout: float = 0.5,
+        sqrt_cam: bool | None = None,
         optimizer: Literal["sgd", "adamw"] = "sgd",
         lr: float = 0.1,
         weight_decay: float = 5e-4,
         momentum: float | None = None,
         head_lr_factor: float = 10.0,
+        caffe_biases: bool = True,
         poly_power: float = 0.9,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         features = create_backbone(backbone, backbone_weights, **(backbone_args or {}))
-        self.network = CAMNetwork(features, num_classes, dropout, sqrt_cam=backbone == "vgg16")
-        self.average_precision = MultilabelAveragePrecision(num_classes, average="none")
+        sqrt_cam = backbone == "vgg16" if sqrt_cam is None else sqrt_cam
+        self.network = CAMNetwork(features, num_classes, dropout, sqrt_cam)
+        self.average_precision = MeanAveragePrecision()
 
     @property
     def normalization(self) -> Normalization:
@@ -71,8 +84,8 @@ class CAM(L.LightningModule):
         return self.network.forward_cam(images)
 
     def merge_maps(self, maps: Tensor) -> Tensor:
-        """Summed maps `(K, H, W)` divided by their maximum over positions (+ 1e-5), in [0, 1]."""
-        return maps / (maps.amax((1, 2), keepdim=True) + 1e-5)
+        """Summed maps `(..., H, W)` divided by their maximum over positions (+ 1e-5): in [0, 1)."""
+        return maps / (maps.amax((-2, -1), keepdim=True) + 1e-5)
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
         """Localization maps at one scale.
@@ -82,11 +95,11 @@ class CAM(L.LightningModule):
             labels: `(B, C)`; maps of classes with 0 are zero.
 
         Returns:
-            `(B, C, H, W)` in [0, 1].
+            `(B, C, H, W)` in [0, 1).
         """
         maps = self.activation_maps(images) * labels[:, :, None, None]
-        maps = torch.nn.functional.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)
-        return maps / (maps.amax((2, 3), keepdim=True) + 1e-5)
+        maps = F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)
+        return self.merge_maps(maps)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Multi-label soft margin loss."""
@@ -95,29 +108,29 @@ class CAM(L.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss and mean average precision over the classes that occur."""
+        """Loss, and scores for the mean average precision."""
         logits = self(batch["image"])
-        size = len(logits)
-        self.log("val/loss", multilabel_soft_margin(logits, batch["labels"]), batch_size=size, sync_dist=True)
-        self.average_precision.update(logits, batch["labels"].int())
+        loss = multilabel_soft_margin(logits, batch["labels"])
+        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
+        self.average_precision.update(logits, batch["labels"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/map`."""
-        self.log("val/map", self.average_precision.compute().nanmean(), prog_bar=True)
+        """Log `val/map`, the mean over the classes that occur."""
+        self.log("val/map", self.average_precision.compute(), prog_bar=True)
         self.average_precision.reset()
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""
-        p = self.hparams
-        factors = (1.0, 2.0, p["head_lr_factor"], 2 * p["head_lr_factor"])
+        settings = self.hparams
+        schedule = partial(poly_factor, total=training_steps(self), power=settings["poly_power"])
         return configure_optimizers(
             self.network,
             self.network.new_modules(),
-            optimizer=p["optimizer"],
-            lr=p["lr"],
-            weight_decay=p["weight_decay"],
-            momentum=p["momentum"],
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            factors=factors,
-            power=p["poly_power"],
+            optimizer=settings["optimizer"],
+            lr=settings["lr"],
+            weight_decay=settings["weight_decay"],
+            schedule=schedule,
+            momentum=settings["momentum"],
+            head_lr_factor=settings["head_lr_factor"],
+            caffe_biases=settings["caffe_biases"],
         )

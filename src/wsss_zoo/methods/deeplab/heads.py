@@ -114,12 +114,20 @@ class PSAHead(nn.Module):
 class ASPPHead(nn.Module):
     """ASPP of DeepLab v3 on any backbone, with the decoder of v3+ where asked for.
 
+    A 1x1 and dilated 3x3 convolutions and image pooling, concatenated, 1x1 (Chen et al., 2017); the decoder
+    joins a stride-4 map reduced to 48 channels and adds two 3x3 convolutions (Chen et al., 2018).
+
+    Differences from the original: torchvision's ASPP, which has a dropout of 0.5 at its end.
+
     Args:
         backbone: the feature extractor.
         outputs: number of labels, background included.
         channels: of the ASPP branches and the decoder.
-        rates: dilations of the 3x3 branches.
+        rates: dilations of the 3x3 branches; None is 6, 12, 18, doubled for backbones of stride 8.
         decoder: join a stride-4 map of the backbone (v3+).
+
+    Raises:
+        WsssZooError: the decoder finds no stride-4 map.
     """
 
     def __init__(
@@ -127,31 +135,48 @@ class ASPPHead(nn.Module):
         backbone: Backbone,
         outputs: int,
         channels: int = 256,
-        rates: Sequence[int] = (6, 12, 18),
+        rates: Sequence[int] | None = None,
         decoder: bool = False,
     ) -> None:
         super().__init__()
         self.source = backbone.stages[-1].name
+        if rates is None:
+            rates = (12, 24, 36) if backbone.out_stride == 8 else (6, 12, 18)
         self.aspp = ASPP(backbone.out_channels, list(rates), channels)
         self.shallow: str | None = None
-        inputs = channels
         if decoder:
             candidates = [stage for stage in backbone.stages if stage.stride == 4]
             if not candidates:
-                raise WsssZooError("the v3plus decoder needs a backbone that exposes a stride-4 map; use variant=aspp")
+                strides = ", ".join(str(stage.stride) for stage in backbone.stages)
+                raise WsssZooError(
+                    "the v3plus decoder needs a backbone that exposes a stride-4 map, this one has strides "
+                    f"{strides}; use variant=aspp or expose more maps (backbone_args.out_indices)"
+                )
             self.shallow = candidates[-1].name
             self.reduce = _conv_block(candidates[-1].channels, 48, 1)
-            inputs += 48
-        self.project = _conv_block(inputs, channels, 3)
+            self.refine = nn.Sequential(
+                _conv_block(channels + 48, channels, 3), _conv_block(channels, channels, 3)
+            )
         self.classifier = nn.Conv2d(channels, outputs, 1)
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Logits `(B, outputs, h, w)`, at stride 4 with the decoder."""
-        x = self.aspp(maps[self.source])
+        """Logits `(B, outputs, h, w)`, at stride 4 with the decoder.
+
+        Raises:
+            WsssZooError: a training batch of one image, for which image pooling cannot be normalised.
+        """
+        x = maps[self.source]
+        if self.training and len(x) == 1:
+            raise WsssZooError(
+                "the aspp and v3plus variants cannot train on a batch of one image, because the batch norm "
+                "after image pooling sees a single value; use data.batch_size >= 2 (for each GPU)"
+            )
+        x = self.aspp(x)
         if self.shallow is not None:
             low = self.reduce(maps[self.shallow])
             x = torch.cat([F.interpolate(x, low.shape[2:], mode="bilinear", align_corners=False), low], 1)
-        return self.classifier(self.project(x))
+            x = self.refine(x)
+        return self.classifier(x)
 
 
 def _conv_block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

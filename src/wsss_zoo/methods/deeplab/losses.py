@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, repeat
 from typing import Literal
 
 import torch
@@ -13,7 +15,7 @@ IGNORE = 255
 
 
 def shrink_labels(mask: Tensor, size: Sequence[int]) -> Tensor:
-    """Nearest resize by PIL's rule, which the DeepLab v2 port trains with.
+    """Nearest resize by Pillow's rule, which the DeepLab v2 port trains with.
 
     Output pixel i takes input pixel floor((i + 0.5) * input / output); torch's "nearest" takes
     floor(i * input / output), a shift of up to one pixel.
@@ -26,11 +28,17 @@ def shrink_labels(mask: Tensor, size: Sequence[int]) -> Tensor:
         `(B, h, w)`.
     """
     for axis, target in zip((1, 2), size, strict=True):
-        source = mask.shape[axis]
-        # (2i + 1) * source // (2 * target) is the floor above in exact integers
-        steps = torch.arange(target, device=mask.device)
-        mask = mask.index_select(axis, (2 * steps + 1) * source // (2 * target))
+        index = torch.tensor(_pillow_nearest(mask.shape[axis], target), device=mask.device)
+        mask = mask.index_select(axis, index)
     return mask
+
+
+@lru_cache(maxsize=256)
+def _pillow_nearest(source: int, target: int) -> tuple[int, ...]:
+    # Pillow adds the step up in double precision. Where (i + 0.5) * step is a whole number, rounding decides
+    # which pixel is taken, so the same additions are done here instead of a product.
+    step = source / target
+    return tuple(int(position) for position in accumulate(repeat(step, target - 1), initial=0.5 * step))
 
 
 def segmentation_loss(
@@ -53,5 +61,10 @@ def segmentation_loss(
 
 
 def multi_scale_loss(outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """DeepLab v2: the sum of the cross entropies of every scale and of their maximum."""
+    """DeepLab v2: the sum of the cross entropies of every scale and of their maximum.
+
+    Args:
+        outputs: logits of each scale at their own size, then their maximum.
+        mask: int64 `(B, H, W)`, shrunk to each.
+    """
     return torch.stack([segmentation_loss(logits, mask, at="logits") for logits in outputs]).sum()

@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import lightning as L
 import torch.nn.functional as F
 from torch import Tensor
 
 from wsss_zoo.backbones import create_backbone
-from wsss_zoo.methods.deeplab.heads import ASPPHead, LargeFOVHead, PSAHead, SEAMHead, SummedASPPHead
+from wsss_zoo.errors import WsssZooError, suggest
 from wsss_zoo.methods.deeplab.losses import multi_scale_loss, segmentation_loss
-from wsss_zoo.methods.deeplab.network import DeepLabNetwork
-from wsss_zoo.methods.optimization import configure_optimizers
+from wsss_zoo.methods.deeplab.variants import VARIANTS, build_network
+from wsss_zoo.methods.optimization import configure_optimizers, cosine_factor, poly_factor, training_steps
 from wsss_zoo.metrics import MeanIoU
 from wsss_zoo.normalization import Normalization
-
-
-class Settings(NamedTuple):
-    """What a variant fixes where the user gives nothing."""
-
-    backbone: str
-    lr: float
-    weight_decay: float
-    refresh: int
-    loss_at: Literal["logits", "mask"]
-    align_corners: bool
-
-
-VARIANTS: dict[str, Settings] = {
-    # Chen et al. 2015 (Caffe), as SEC and DSRG train it
-    "largefov": Settings("vgg16_largefov", 1e-3, 5e-4, 1, "logits", False),
-    # deeplab-pytorch: lr 2.5e-4, schedule refreshed every 10 iterations
-    "v2": Settings("resnet101_msra", 2.5e-4, 5e-4, 10, "logits", False),
-    # SEAM's retraining code
-    "resnet38_seam": Settings("resnet38d", 1e-3, 5e-4, 1, "mask", True),
-    # PSA's segmentation network as SSDD has it (SSDD trains it with a cosine schedule: its own method)
-    "resnet38_psa": Settings("resnet38d", 1e-3, 5e-4, 1, "mask", False),
-    # DeepLab v3 and v3+; 7e-3 is for batches of 16, scale it linearly
-    "aspp": Settings("resnet101", 7e-3, 4e-5, 1, "mask", False),
-    "v3plus": Settings("resnet101", 7e-3, 4e-5, 1, "mask", False),
-}
 
 
 class DeepLab(L.LightningModule):
     """Segmentation network, trained with cross entropy on masks.
 
+    What a variant is trained with stands, with its source, in `methods/deeplab/variants.py`; arguments that
+    are None take it from there.
+
     Differences from the originals: v2 starts from torchvision's ResNet-101 (ImageNet) unless a file is given;
     published WSSS numbers often start from COCO, which is worth several points. LargeFOV's initial weights are
-    subsampled from torchvision's VGG16 instead of the authors' `vgg16_20M`.
+    subsampled from torchvision's VGG16 instead of the authors' `vgg16_20M`. v3 and v3+ have no multi-grid.
 
     Args:
         variant: `largefov` (VGG16), `v2` (ResNet-101, summed ASPP, three scales inside), `resnet38_seam`,
@@ -58,14 +37,21 @@ class DeepLab(L.LightningModule):
         backbone_weights: `imagenet`, a file, or None for random weights.
         backbone_args: arguments of the backbone's class.
         aspp_channels: `aspp` and `v3plus`: channels of the branches.
-        aspp_rates: dilations of the branches; None is 6, 12, 18 (v3) or 6, 12, 18, 24 (v2).
+        aspp_rates: dilations of the branches; None is 6, 12, 18, 24 for `v2`, 6, 12, 18 for `aspp` and
+            `v3plus` (doubled for backbones of stride 8).
         optimizer: `sgd`, or `adamw` for modern backbones.
-        lr: base learning rate; None is the variant's own.
-        weight_decay: of weights; None is the variant's own.
+        lr: base learning rate.
+        weight_decay: of weights.
         momentum: of SGD.
-        head_lr_factor: learning rate of the head over that of the backbone; biases have twice theirs.
-        poly_power: exponent of the schedule.
-        poly_refresh: steps between changes of the learning rate; None is the variant's own.
+        head_lr_factor: learning rate of the head over that of the backbone.
+        caffe_biases: biases learn twice as fast as weights and are not decayed.
+        schedule: `poly`, or `cosine` (SSDD's: it would reach 0 a fifth after the end of the training).
+        poly_power: exponent of the poly schedule.
+        poly_refresh: steps between changes of the poly schedule.
+
+    Raises:
+        WsssZooError: unknown variant, backbone or argument, or they do not go together.
+        WeightsError: `backbone_weights` cannot be read or do not fit.
     """
 
     kind = "segmenter"
@@ -82,39 +68,33 @@ class DeepLab(L.LightningModule):
         optimizer: Literal["sgd", "adamw"] = "sgd",
         lr: float | None = None,
         weight_decay: float | None = None,
-        momentum: float = 0.9,
+        momentum: float | None = None,
         head_lr_factor: float = 10.0,
+        caffe_biases: bool | None = None,
+        schedule: Literal["poly", "cosine"] | None = None,
         poly_power: float = 0.9,
         poly_refresh: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.settings = VARIANTS[variant]
-        features = create_backbone(
-            backbone or self.settings.backbone, backbone_weights, **(backbone_args or {})
-        )
-        outputs = num_classes + 1
-        if variant == "largefov":
-            self.network = DeepLabNetwork(features, LargeFOVHead(features, outputs))
-        elif variant == "v2":
-            head = SummedASPPHead(features, outputs, aspp_rates or (6, 12, 18, 24))
-            self.network = DeepLabNetwork(features, head, scales=(0.5, 0.75))
-        elif variant == "resnet38_seam":
-            self.network = DeepLabNetwork(features, SEAMHead(features, outputs))
-        elif variant == "resnet38_psa":
-            self.network = DeepLabNetwork(features, PSAHead(features, outputs))
-        else:
-            rates = aspp_rates or (6, 12, 18)
-            decoder = variant == "v3plus"
-            self.network = DeepLabNetwork(
-                features, ASPPHead(features, outputs, aspp_channels, rates, decoder)
-            )
-        self.val_iou = MeanIoU(outputs)
+        if variant not in VARIANTS:
+            raise WsssZooError(f"DeepLab has no variant {variant!r}; {suggest(variant, VARIANTS)}")
+        self.variant = VARIANTS[variant]
+        name = backbone or self.variant.backbone
+        own = self.variant.backbone_args if name == self.variant.backbone else {}
+        features = create_backbone(name, backbone_weights, **{**own, **(backbone_args or {})})
+        self.network = build_network(variant, features, num_classes + 1, aspp_channels, aspp_rates)
+        self.val_iou = MeanIoU(num_classes + 1)
 
     @property
     def normalization(self) -> Normalization:
         """How images become input."""
         return self.network.backbone.normalization
+
+    @property
+    def align_corners(self) -> bool:
+        """How logits of this variant are enlarged, here and in multi-scale inference."""
+        return self.variant.align_corners
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
         """Logits `(B, C + 1, h, w)` at feature size; the list of all scales for `v2` in training."""
@@ -123,17 +103,30 @@ class DeepLab(L.LightningModule):
     def segment(self, images: Tensor) -> Tensor:
         """Probabilities `(B, C + 1, H, W)` at the size of the images, one scale."""
         logits = self(images)
-        assert isinstance(logits, Tensor)
-        align = self.settings.align_corners
-        return F.interpolate(logits, images.shape[2:], mode="bilinear", align_corners=align).softmax(1)
+        if isinstance(logits, list):  # v2 in training mode: the last one is the maximum over scales
+            logits = logits[-1]
+        size = images.shape[2:]
+        return F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners).softmax(1)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Cross entropy; pixels with 255 are ignored."""
+        if "mask" not in batch:
+            raise WsssZooError(
+                "DeepLab trains on masks and the training data has none: set `masks` of the stage's fit block "
+                '(a stage that makes pseudo labels, or "ground_truth")'
+            )
         outputs, mask = self(batch["image"]), batch["mask"]
         if isinstance(outputs, list):
             loss = multi_scale_loss(outputs, mask)
         else:
-            loss = segmentation_loss(outputs, mask, self.settings.loss_at, self.settings.align_corners)
+            if self.variant.upsample > 1:
+                outputs = F.interpolate(
+                    outputs,
+                    scale_factor=self.variant.upsample,
+                    mode="bilinear",
+                    align_corners=self.align_corners,
+                )
+            loss = segmentation_loss(outputs, mask, self.variant.loss_at, self.align_corners)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -147,18 +140,36 @@ class DeepLab(L.LightningModule):
         self.val_iou.reset()
 
     def configure_optimizers(self) -> Any:
-        """Four parameter groups (for v2 the first is all of the backbone) and the poly schedule."""
-        p = self.hparams
-        factors = (1.0, 2.0, p["head_lr_factor"], 2 * p["head_lr_factor"])
+        """Four parameter groups and the variant's schedule."""
+
+        def setting(name: str) -> Any:
+            given = self.hparams[name]
+            return getattr(self.variant, name) if given is None else given
+
         return configure_optimizers(
             self.network,
             self.network.new_modules(),
-            optimizer=p["optimizer"],
-            lr=self.settings.lr if p["lr"] is None else p["lr"],
-            weight_decay=self.settings.weight_decay if p["weight_decay"] is None else p["weight_decay"],
-            momentum=p["momentum"],
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            factors=factors,
-            power=p["poly_power"],
-            refresh=self.settings.refresh if p["poly_refresh"] is None else p["poly_refresh"],
+            optimizer=self.hparams["optimizer"],
+            lr=setting("lr"),
+            weight_decay=setting("weight_decay"),
+            schedule=self._schedule(setting("schedule"), setting("poly_refresh")),
+            momentum=setting("momentum"),
+            head_lr_factor=self.hparams["head_lr_factor"],
+            caffe_biases=setting("caffe_biases"),
+        )
+
+    def _schedule(self, name: str, refresh: int) -> Callable[[int], float]:
+        steps = training_steps(self)
+        if name == "cosine":
+            epochs = self.trainer.max_epochs or 0
+            # SSDD cuts 1.2 times its epochs to whole ones: 49 for 41
+            ramp = int(1.2 * epochs) / epochs if epochs > 0 else 1.2
+            return partial(cosine_factor, total=round(ramp * steps))
+        if name != "poly":
+            raise WsssZooError(f"there is no schedule {name!r}; {suggest(name, ('poly', 'cosine'))}")
+        return partial(
+            poly_factor,
+            total=steps + self.variant.extra_steps,
+            power=self.hparams["poly_power"],
+            refresh=refresh,
         )

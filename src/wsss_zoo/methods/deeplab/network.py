@@ -43,7 +43,11 @@ class DeepLabNetwork(nn.Module):
         others = [
             self._single(
                 F.interpolate(
-                    images, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False
+                    images,
+                    scale_factor=scale,
+                    mode="bilinear",
+                    align_corners=False,
+                    recompute_scale_factor=False,
                 )
             )
             for scale in self.scales
