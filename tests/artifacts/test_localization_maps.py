@@ -9,10 +9,11 @@ from wsss_zoo.artifacts.resampling import reduce_bilinear, resample_bilinear
 from wsss_zoo.errors import ArtifactError
 
 
-def smooth_maps(size, classes=2, seed=0):
-    rng = np.random.default_rng(seed)
-    coarse = rng.random((classes, *(-(-side // 16) + 1 for side in size)), dtype=np.float32)
-    return resample_bilinear(coarse, size)
+def smooth_maps(size, classes=2):
+    """Waves of 64 pixels, the scale on which localization maps of stride-16 features change."""
+    y, x = np.mgrid[: size[0], : size[1]] * (2 * np.pi / 64)
+    waves = [0.5 + 0.25 * np.sin(y + shift) + 0.25 * np.cos(x + shift) for shift in range(classes)]
+    return np.stack(waves).astype(np.float32)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_reducing_is_the_least_squares_inverse_of_enlarging(size, stride, seed):
     np.testing.assert_allclose(reduce_bilinear(maps, small), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("size", [(375, 500), (374, 501), (61, 83), (4, 4), (3, 1), (1, 1)])
+@pytest.mark.parametrize("size", [(375, 500), (374, 501), (61, 83)])
 def test_full_size_comes_back_close(size):
     maps = smooth_maps(size)
     stored = LocalizationMaps.from_full_size(np.array([0, 19]), maps)
@@ -54,9 +55,15 @@ def test_full_size_comes_back_close(size):
     assert (stored.maps.dtype, stored.classes.dtype, stored.size) == (np.float16, np.int16, size)
     restored = stored.full_size()
     assert restored.dtype == np.float32
-    # corners of the coarse grid are cut by less than the averaging of neighbours would
-    assert np.abs(restored - maps).max() < 0.05
-    assert np.abs(restored - maps).mean() < 0.005
+    assert np.abs(restored - maps).mean() < 1.5e-3
+    assert np.abs(restored - maps).max() < 1.5e-2  # in the corners; values step by 0.05 from cell to cell
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (3, 4), (5, 4)])
+def test_constant_maps_of_tiny_images_come_back_exactly(size):
+    stored = LocalizationMaps.from_full_size([0], np.full((1, *size), 0.75, np.float32))
+    np.testing.assert_allclose(stored.full_size(), 0.75, atol=1e-3)
+    assert stored.full_size().shape == (1, *size)
 
 
 def test_stride_one_is_the_map_in_half_precision():

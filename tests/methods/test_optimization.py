@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from wsss_zoo.methods.optimization import configure_optimizers, parameter_groups, poly_factor
+from wsss_zoo.errors import WsssZooError
+from wsss_zoo.methods.optimization import (
+    configure_optimizers,
+    cosine_factor,
+    parameter_groups,
+    poly_factor,
+    training_steps,
+)
 
 FIXTURE = json.loads((Path(__file__).parents[1] / "parity" / "psa_poly_optimizer.json").read_text())
+
+
+def poly(total):
+    return partial(poly_factor, total=total)
 
 
 class FourParameters(nn.Module):
@@ -33,7 +46,7 @@ def test_trajectory_of_the_official_optimiser():
     )
     network = FourParameters(starts)
     configured = configure_optimizers(
-        network, [network.new], optimizer="sgd", lr=0.01, weight_decay=0.05, total_steps=10
+        network, [network.new], optimizer="sgd", lr=0.01, weight_decay=0.05, schedule=poly(10)
     )
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     assert {group["momentum"] for group in optimizer.param_groups} == {0.05}
@@ -51,7 +64,7 @@ def test_trajectory_of_the_official_optimiser():
 def test_momentum_can_be_the_one_that_papers_state():
     network = FourParameters([torch.zeros(2) for _ in range(4)])
     optimizer = configure_optimizers(
-        network, [network.new], optimizer="sgd", lr=1.0, weight_decay=0.1, momentum=0.9, total_steps=2
+        network, [network.new], optimizer="sgd", lr=1.0, weight_decay=0.1, momentum=0.9, schedule=poly(2)
     )["optimizer"]
     assert [(g["lr"], g["weight_decay"], g["momentum"]) for g in optimizer.param_groups] == [
         (1.0, 0.1, 0.9),
@@ -63,9 +76,9 @@ def test_momentum_can_be_the_one_that_papers_state():
 
 def test_adamw_decays_neither_biases_nor_norms():
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
-    optimizer = configure_optimizers(network, [], optimizer="adamw", lr=1.0, weight_decay=0.1, total_steps=2)[
-        "optimizer"
-    ]
+    optimizer = configure_optimizers(
+        network, [], optimizer="adamw", lr=1.0, weight_decay=0.1, schedule=poly(2)
+    )["optimizer"]
     decayed = {p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {network[0].weight}
 
@@ -80,3 +93,67 @@ def test_refreshed_every_ten_steps_and_kept_at_the_end():
     assert poly_factor(9, 100, refresh=10) == 1.0
     assert poly_factor(10, 100, refresh=10) == pytest.approx(0.9**0.9)
     assert poly_factor(500, 100) == poly_factor(99, 100) == pytest.approx(0.01**0.9)
+
+
+def test_biases_can_be_treated_as_weights():
+    network = FourParameters([torch.zeros(2) for _ in range(4)])
+    optimizer = configure_optimizers(
+        network,
+        [network.new],
+        optimizer="sgd",
+        lr=1.0,
+        weight_decay=0.1,
+        head_lr_factor=5.0,
+        caffe_biases=False,
+        schedule=poly(2),
+    )["optimizer"]
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        (1.0, 0.1),
+        (1.0, 0.1),
+        (5.0, 0.1),
+        (5.0, 0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ramp_epochs", "position", "lr"),  # numbers of SSDD's released schedule, base 1e-3
+    [
+        (19, 0.5, 0.000998292246503335),
+        (19, 10.0, 0.0004587103272638339),
+        (19, 15.5, 8.141676086873584e-05),
+        (49, 40.5, 7.242861849732695e-05),
+    ],
+)
+def test_cosine_of_ssdd(ramp_epochs, position, lr):
+    assert 1e-3 * cosine_factor(round(100 * position), 100 * ramp_epochs) == pytest.approx(lr, rel=1e-9)
+
+
+def test_the_schedule_survives_a_checkpoint():
+    network = nn.Linear(2, 2)
+
+    def configured():
+        made = configure_optimizers(network, [], optimizer="sgd", lr=1.0, weight_decay=0.1, schedule=poly(10))
+        return made["optimizer"], made["lr_scheduler"]["scheduler"]
+
+    optimizer, schedule = configured()
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    again, resumed = configured()
+    resumed.load_state_dict(schedule.state_dict())
+    again.load_state_dict(optimizer.state_dict())
+    for one, other in ((optimizer, schedule), (again, resumed)):
+        one.step()
+        other.step()
+    assert again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == pytest.approx(0.5**0.9)
+
+
+def test_mistakes_are_named():
+    arguments = {"lr": 1.0, "weight_decay": 0.1, "schedule": poly(2)}
+    with pytest.raises(WsssZooError, match="did you mean 'adamw'"):
+        configure_optimizers(nn.Linear(2, 2), [], optimizer="adam", **arguments)
+    with pytest.raises(WsssZooError, match="everything is frozen"):
+        configure_optimizers(nn.Linear(2, 2).requires_grad_(False), [], optimizer="sgd", **arguments)
+    endless = SimpleNamespace(trainer=SimpleNamespace(estimated_stepping_batches=float("inf")))
+    with pytest.raises(WsssZooError, match="max_epochs or trainer.max_steps"):
+        training_steps(endless)

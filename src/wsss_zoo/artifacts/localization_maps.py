@@ -116,9 +116,10 @@ class LocalizationMaps:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise ValueError("a single array, not an .npz archive")
+            archive = np.load(path, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array, not an .npz archive")
+            with archive:
                 missing = {"classes", "maps", "size"} - set(archive.files)
                 if missing:
                     raise ValueError(f"keys missing: {', '.join(sorted(missing))}")

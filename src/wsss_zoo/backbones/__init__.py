@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ BACKBONES: dict[str, tuple[str, str, dict[str, Any]]] = {
 def create_backbone(name: str, weights: str | None = None, **arguments: Any) -> Backbone:
     """Build a feature extractor.
 
+    Example:
+        >>> backbone = create_backbone("resnet101", output_stride=8)
+        >>> backbone.stages[-1]
+        Stage(name='layer4', channels=2048, stride=8)
+
     Args:
         name: a key of `BACKBONES`, or `timm/<model>`.
         weights: None (random), `"imagenet"`, or a file (.pth, .safetensors, .params, .caffemodel).
@@ -43,10 +49,12 @@ def create_backbone(name: str, weights: str | None = None, **arguments: Any) -> 
     else:
         raise WsssZooError(f"there is no backbone {name!r}; {suggest(name, BACKBONES)} or timm/<model>")
     cls = getattr(import_module(f"wsss_zoo.backbones.{module}"), class_name)
-    try:
-        backbone: Backbone = cls(**fixed, **arguments)
-    except TypeError as error:
-        raise WsssZooError(f"backbone {name}: {error}") from error
+    known = [parameter for parameter in inspect.signature(cls).parameters if parameter not in fixed]
+    for argument in arguments:
+        if argument not in known:
+            hint = suggest(argument, known) or "it takes none"
+            raise WsssZooError(f"backbone {name} has no argument {argument!r}; {hint}")
+    backbone: Backbone = cls(**fixed, **arguments)
     if weights is not None:
         from wsss_zoo.weights.initial import load_initial_weights
 

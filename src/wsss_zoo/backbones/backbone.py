@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -11,7 +11,13 @@ from wsss_zoo.normalization import Normalization
 
 
 class Stage(NamedTuple):
-    """A feature map that a backbone exposes."""
+    """A feature map that a backbone exposes.
+
+    Attributes:
+        name: key of the map in the output of the backbone.
+        channels: its channels.
+        stride: input pixels for one cell of the map, along each axis.
+    """
 
     name: str
     channels: int
@@ -24,10 +30,16 @@ class Backbone(nn.Module):
     Attributes:
         stages: the maps it exposes, shallow to deep.
         normalization: how 8-bit pixels become its input.
+        norm: what batch norm does in training mode. `"trained"`: statistics of the batch, weight and bias
+            learn. `"running"`: running statistics, weight and bias learn. `"frozen"`: running statistics,
+            nothing learns, which makes it a fixed affine map.
+
+    Whatever is frozen is so from the constructor on, so that an optimiser built before `train()` is right.
     """
 
     stages: tuple[Stage, ...]
     normalization: Normalization
+    norm: Literal["trained", "running", "frozen"] = "trained"
 
     @property
     def out_channels(self) -> int:
@@ -38,6 +50,17 @@ class Backbone(nn.Module):
     def out_stride(self) -> int:
         """Stride of the deepest map."""
         return self.stages[-1].stride
+
+    def train(self, mode: bool = True) -> Self:
+        """Training (or evaluation) mode, except for what stays frozen."""
+        super().train(mode)
+        self.hold_norms()
+        return self
+
+    def hold_norms(self) -> None:
+        """Put batch norm in the state that `norm` says; a constructor's last call."""
+        if self.norm != "trained":
+            freeze_norms(self, affine=self.norm == "frozen")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images `(B, 3, H, W)` -> maps `(B, channels, h, w)` by stage name, shallow to deep."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
-from wsss_zoo.backbones.backbone import Backbone, Stage, freeze, freeze_norms
+from wsss_zoo.backbones.backbone import Backbone, Stage, freeze
 from wsss_zoo.errors import WsssZooError
 from wsss_zoo.normalization import IMAGENET
 
+_BUILDERS = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}
 _DILATE = {32: (False, False, False), 16: (False, False, True), 8: (False, True, True)}
 
 
@@ -23,6 +24,9 @@ class ResNet(Backbone):
         depth: 50 or 101.
         output_stride: 8, 16 or 32; removed strides become dilation.
         frozen_norm: batch norm stays in evaluation mode and is not learnt.
+
+    Raises:
+        WsssZooError: another output stride or depth.
     """
 
     normalization = IMAGENET
@@ -32,25 +36,19 @@ class ResNet(Backbone):
     ) -> None:
         super().__init__()
         if output_stride not in _DILATE:
-            raise WsssZooError(f"resnet{depth}: output_stride is 8, 16 or 32, got {output_stride}")
-        build = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}[depth]
-        network = build(weights=None, replace_stride_with_dilation=list(_DILATE[output_stride]))
+            raise WsssZooError(f"resnet{depth}: output_stride is 8, 16 or 32, got {output_stride!r}")
+        if depth not in _BUILDERS:
+            raise WsssZooError(f"ResNet: depth is 50 or 101, got {depth!r}")
+        network = _BUILDERS[depth](weights=None, replace_stride_with_dilation=list(_DILATE[output_stride]))
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, network.get_submodule(name))
         self.stages = tuple(
             Stage(f"layer{index}", 128 * 2**index, min(2 ** (index + 1), output_stride))
             for index in range(1, 5)
         )
-        self.frozen_norm = frozen_norm
         if frozen_norm:
-            freeze_norms(self)
-
-    def train(self, mode: bool = True) -> ResNet:
-        """Training mode, except for frozen batch norm."""
-        super().train(mode)
-        if self.frozen_norm:
-            freeze_norms(self)
-        return self
+            self.norm = "frozen"
+        self.hold_norms()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps by name."""
@@ -65,12 +63,18 @@ class ResNet(Backbone):
 class IRNResNet50(ResNet):
     """ResNet-50 of IRN (Ahn et al., 2019): the last level keeps its resolution without dilation (stride 16).
 
-    Batch norm always uses running statistics while its weight and bias learn; conv1 and bn1 are frozen. The
-    output of layer2 is detached, so only layer3 and layer4 learn.
+    Batch norm always uses running statistics while its weight and bias learn; conv1 and bn1 are frozen.
+
+    Args:
+        detach_layer2: cut the gradient after layer2, so that only layer3 and layer4 learn (IRN's
+            classification network).
     """
 
-    def __init__(self) -> None:
+    norm = "running"
+
+    def __init__(self, detach_layer2: bool = True) -> None:
         super().__init__(50, output_stride=32)
+        self.detach_layer2 = detach_layer2
         block = self.layer4[0]
         block.conv2.stride = (1, 1)
         block.downsample[0].stride = (1, 1)
@@ -78,16 +82,12 @@ class IRNResNet50(ResNet):
         for name in ("conv1", "bn1"):
             freeze(self.get_submodule(name))
 
-    def train(self, mode: bool = True) -> IRNResNet50:
-        """Training mode; batch norm keeps its running statistics."""
-        nn.Module.train(self, mode)
-        freeze_norms(self, affine=False)
-        return self
-
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps by name."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         layer1 = self.layer1(x)
-        layer2 = self.layer2(layer1).detach()
+        layer2 = self.layer2(layer1)
+        if self.detach_layer2:
+            layer2 = layer2.detach()
         layer3 = self.layer3(layer2)
         return {"layer1": layer1, "layer2": layer2, "layer3": layer3, "layer4": self.layer4(layer3)}

@@ -10,8 +10,13 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsss_zoo.backbones.backbone import Backbone, Stage, freeze, freeze_norms
+from wsss_zoo.backbones.backbone import Backbone, Stage, freeze
+from wsss_zoo.errors import WsssZooError
 from wsss_zoo.normalization import IMAGENET
+
+_FROZEN = {"stem": ("conv1a",), "stage2": ("conv1a", "b2", "b2_1", "b2_2")}
+#: Block -> name under which its input, after batch norm and ReLU, is exposed.
+_EXPOSED = {"b4": "conv3", "b5": "conv4", "b6": "conv5"}
 
 
 class BasicBlock(nn.Module):
@@ -74,6 +79,9 @@ class ResNet38d(Backbone):
     Args:
         frozen: convolutions without gradients: `"stem"` is conv1a (the bare backbone), `"stage2"` is conv1a
             and blocks b2 to b2_2 (every head of PSA, SEAM and SC-CAM).
+
+    Raises:
+        WsssZooError: another value of `frozen`.
     """
 
     stages = (
@@ -83,6 +91,7 @@ class ResNet38d(Backbone):
         Stage("conv6", 4096, 8),
     )
     normalization = IMAGENET
+    norm = "frozen"
 
     def __init__(self, frozen: Literal["stem", "stage2"] = "stage2") -> None:
         super().__init__()
@@ -103,25 +112,19 @@ class ResNet38d(Backbone):
         self.b7 = Bottleneck(2048, 4096, dilation=4, dropout=0.5)
         self.bn7 = nn.BatchNorm2d(4096)
         self._blocks = [name for name, _ in self.named_children() if name.startswith("b") and name != "bn7"]
-        early = ("conv1a",) if frozen == "stem" else ("conv1a", "b2", "b2_1", "b2_2")
-        for name in early:
+        if frozen not in _FROZEN:
+            raise WsssZooError(f"resnet38d: frozen is 'stem' or 'stage2', got {frozen!r}")
+        for name in _FROZEN[frozen]:
             freeze(self.get_submodule(name))
-        freeze_norms(self)
-
-    def train(self, mode: bool = True) -> ResNet38d:
-        """Training mode, except for batch norm."""
-        super().train(mode)
-        freeze_norms(self)
-        return self
+        self.hold_norms()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps by name; heights and widths are those of the input over the stride, rounded up."""
         x = self.conv1a(images)
-        exposed = {"b4": "conv3", "b5": "conv4", "b6": "conv5"}
         maps = {}
         for name in self._blocks:
             x, activated = self.get_submodule(name)(x)
-            if name in exposed:
-                maps[exposed[name]] = activated
+            if name in _EXPOSED:
+                maps[_EXPOSED[name]] = activated
         maps["conv6"] = F.relu(self.bn7(x))
         return maps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsss_zoo.backbones.backbone import Backbone, Stage, freeze_norms
+from wsss_zoo.backbones.backbone import Backbone, Stage
 from wsss_zoo.normalization import CAFFE_BGR
 
 
@@ -21,6 +21,18 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Without activation."""
         return self.bn(self.conv(x))
+
+
+class Stem(nn.Module):
+    """7x7 convolution and max pooling whose size rounds up, as in Caffe: stride 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(3, 64, 7, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """64 channels."""
+        return F.max_pool2d(F.relu(self.conv1(images)), 3, stride=2, padding=1, ceil_mode=True)
 
 
 class Bottleneck(nn.Module):
@@ -61,8 +73,7 @@ class MSRAResNet101(Backbone):
 
     def __init__(self, frozen_norm: bool = True) -> None:
         super().__init__()
-        self.layer1 = nn.Module()
-        self.layer1.conv1 = ConvNorm(3, 64, 7, 2)
+        self.layer1 = Stem()
         settings = ((3, 64, 1, 1), (4, 128, 2, 1), (23, 256, 1, 2), (3, 512, 1, 4))
         inputs = 64
         for index, (blocks, middle, stride, dilation) in enumerate(settings, 2):
@@ -74,21 +85,13 @@ class MSRAResNet101(Backbone):
                 )
                 inputs = 4 * middle
             self.add_module(f"layer{index}", layer)
-        self.frozen_norm = frozen_norm
         if frozen_norm:
-            freeze_norms(self)
-
-    def train(self, mode: bool = True) -> MSRAResNet101:
-        """Training mode, except for frozen batch norm."""
-        super().train(mode)
-        if self.frozen_norm:
-            freeze_norms(self)
-        return self
+            self.norm = "frozen"
+        self.hold_norms()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps by name."""
-        x = F.relu(self.layer1.conv1(images))  # type: ignore[operator]
-        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
+        x = self.layer1(images)
         maps = {}
         for stage in self.stages:
             x = self.get_submodule(stage.name)(x)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import timm
 from torch import Tensor
 
-from wsss_zoo.backbones.backbone import Backbone, Stage, freeze_norms
+from wsss_zoo.backbones.backbone import Backbone, Stage
 from wsss_zoo.errors import WsssZooError, suggest
-from wsss_zoo.normalization import Normalization
+from wsss_zoo.normalization import IMAGENET, Normalization
+
+#: EfficientNet-Lite was trained on (x - 127) / 128 (its reference implementation in tensorflow/tpu); timm
+#: states 0.5 for mean and standard deviation, which is 127.5.
+_LITE = Normalization((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
 
 class TimmBackbone(Backbone):
@@ -15,13 +19,16 @@ class TimmBackbone(Backbone):
 
     Args:
         model: timm's name, such as `tf_efficientnet_lite0` or `resnet50.a1_in1k`.
-        output_stride: 8, 16 or 32, where the model supports it.
+        output_stride: 8, 16 or 32: the stride of the deepest map, where the model can keep its resolution
+            (removed strides become dilation). A model that reduces less by itself, such as a vision
+            transformer, is left as it is.
         out_indices: the feature levels to expose (timm's indices); default: all.
         frozen_norm: batch norm stays in evaluation mode and is not learnt.
         drop_path_rate: stochastic depth in training.
 
     Raises:
-        WsssZooError: there is no such model, or it has no feature maps at that stride.
+        WsssZooError: there is no such model, it does not expose feature maps, not at these indices, or not
+            at that stride.
     """
 
     def __init__(
@@ -34,51 +41,66 @@ class TimmBackbone(Backbone):
     ) -> None:
         super().__init__()
         arguments: dict[str, object] = {}
-        if output_stride != 32:
+        if output_stride != 32:  # timm's own; models without the argument refuse it even then
             arguments["output_stride"] = output_stride
         if out_indices is not None:
             arguments["out_indices"] = tuple(out_indices)
         if drop_path_rate:
             arguments["drop_path_rate"] = drop_path_rate
         if not timm.is_model(model):
-            raise WsssZooError(f"timm has no model {model!r}; {suggest(model, timm.list_models())}")
+            raise WsssZooError(f"timm has no model {model!r}; {_similar(model)}")
         try:
             self.features = timm.create_model(model, pretrained=False, features_only=True, **arguments)
-        except (RuntimeError, NotImplementedError, TypeError, AssertionError, ValueError) as error:
+        except (
+            RuntimeError,
+            NotImplementedError,
+            TypeError,
+            AssertionError,
+            ValueError,
+            IndexError,
+        ) as error:
             raise WsssZooError(
-                f"timm's {model} cannot give feature maps with {arguments or 'its own strides'}: {error}; "
-                "choose another output_stride or model"
+                f"timm's {model} cannot give feature maps with {arguments or 'its own strides'}: "
+                f"{str(error) or type(error).__name__}; leave these settings out or choose another model"
             ) from error
         info = self.features.feature_info
         self.stages = tuple(
             Stage(f"stage{index}", channels, stride)
             for index, (channels, stride) in enumerate(zip(info.channels(), info.reduction(), strict=True), 1)
         )
+        if self.out_stride > output_stride:
+            raise WsssZooError(
+                f"timm's {model} ignores output_stride={output_stride}: its deepest map has stride "
+                f"{self.out_stride}; choose another model, or out_indices that leave the deepest levels out"
+            )
+        self.channels_last = str(getattr(self.features, "output_fmt", None) or "NCHW").endswith("NHWC")
         self.normalization = normalization_of(model)
-        self.frozen_norm = frozen_norm
         if frozen_norm:
-            freeze_norms(self)
-
-    def train(self, mode: bool = True) -> TimmBackbone:
-        """Training mode, except for frozen batch norm."""
-        super().train(mode)
-        if self.frozen_norm:
-            freeze_norms(self)
-        return self
+            self.norm = "frozen"
+        self.hold_norms()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps by name."""
-        return {stage.name: x for stage, x in zip(self.stages, self.features(images), strict=True)}
+        maps = self.features(images)
+        if self.channels_last:
+            maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
+        return {stage.name: x for stage, x in zip(self.stages, maps, strict=True)}
 
 
 def normalization_of(model: str) -> Normalization:
-    """Mean and standard deviation that a timm model was trained with."""
-    config = timm.get_pretrained_cfg(model)
-    mean = config.mean if config is not None else (0.485, 0.456, 0.406)
-    std = config.std if config is not None else (0.229, 0.224, 0.225)
+    """Mean and standard deviation that a timm model was trained with, in 0..255."""
     if model.startswith("tf_efficientnet_lite"):
-        # the weights were trained on (x - 127) / 128; timm states 0.5, which is 127.5 / 127.5
-        return Normalization((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+        return _LITE
+    config = timm.get_pretrained_cfg(model)
+    if config is None:
+        return IMAGENET
+    mean, std = config.mean, config.std
     return Normalization(
         (255 * mean[0], 255 * mean[1], 255 * mean[2]), (255 * std[0], 255 * std[1], 255 * std[2])
     )
+
+
+def _similar(model: str) -> str:
+    hint = suggest(model, timm.list_models())
+    # without a close name `suggest` lists all choices: here more than a thousand
+    return hint if hint.startswith("did you mean") else "timm.list_models() gives the names"

@@ -78,7 +78,6 @@ def check(
     """
     if isinstance(data, str):
         data = _open(data, root)
-    data.prepare_data()
     report = CheckReport(f"{type(data).__name__} in {data.root}")
     records: dict[str, Record] = {}
     for name in data.split_names:

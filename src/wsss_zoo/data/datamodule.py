@@ -203,7 +203,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if len(sampler) < self.batch_size:
             raise DataError(
                 f"{self.root}: the split '{self.train_split}' has {len(dataset)} images, which do not fill "
-                f"one batch of {self.batch_size} on each of {replicas} devices (an incomplete one is dropped). "
+                f"one batch of {self.batch_size} on each of {replicas} devices (others are dropped). "
                 f"Set batch_size to {max(1, len(sampler))} or less, or add images."
             )
         return self._loader(dataset, sampler=sampler, drop_last=True)

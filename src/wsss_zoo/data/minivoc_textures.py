@@ -71,7 +71,8 @@ def _outdoors(rng: np.random.Generator, height: int, width: int, horizon: float,
 def _depth(height: int, horizon: float) -> Pixels:
     """0 at the horizon (and above) to 1 at the lower edge, `(height, 1)`."""
     rows = np.arange(height, dtype=np.float32) / height
-    return np.clip((rows - horizon) / (1.0 - horizon), 0.0, 1.0)[:, None]
+    depth = np.clip((rows - horizon) / (1.0 - horizon), 0.0, 1.0)[:, None]
+    return depth.astype(np.float32)
 
 
 def meadow(rng: np.random.Generator, height: int, width: int, horizon: float) -> Pixels:

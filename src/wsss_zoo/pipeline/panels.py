@@ -12,19 +12,21 @@ import numpy.typing as npt
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import heatmap_overlay, load_mask, overlay
 from wsss_zoo.pipeline.recipe import Stage
-from wsss_zoo.tracking.panels import choose_image_ids, compose_panel
+from wsss_zoo.tracking.panels import choose_image_ids
 
 if TYPE_CHECKING:
     from wsss_zoo.data import SegmentationDataModule
 
 #: Pictures for each split that is evaluated.
 PICTURES_PER_SPLIT = 8
+#: Localization maps shown of one image.
+MAPS_PER_PICTURE = 2
 
 
-def run_panels(
+def run_tiles(
     stages: Sequence[tuple[Stage, Path]], datamodule: SegmentationDataModule, splits: Sequence[str]
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """Compose one picture an image: image, ground truth, and the result of every stage.
+) -> dict[str, dict[str, npt.NDArray[np.uint8]]]:
+    """Pictures of a few images: the image, its ground truth, and the result of every stage.
 
     Args:
         stages: stages in order with the folder that holds their results.
@@ -32,36 +34,35 @@ def run_panels(
         splits: the same few images of each are shown in every run.
 
     Returns:
-        image id -> uint8 `(H, W, 3)`.
+        image id -> caption -> uint8 `(H, W, 3)`, all of the image's size.
     """
-    panels = {}
+    tiles = {}
     for split in splits:
         records = {record.image_id: record for record in datamodule.records(split)}
         labels = {name: np.flatnonzero(record.labels).tolist() for name, record in records.items()}
         for image_id in choose_image_ids(list(records), n=PICTURES_PER_SPLIT, labels=labels):
             record = records[image_id]
             image = datamodule.read_image(record)
-            columns = [("image", image)]
+            columns = {"image": image}
             if record.mask is not None:
-                columns.append(("ground truth", overlay(image, datamodule.read_mask(record))))
+                columns["ground truth"] = overlay(image, datamodule.read_mask(record))
             for stage, folder in stages:
-                columns += _columns(stage, folder, image_id, image, datamodule.class_names)
-            panels[image_id] = compose_panel(image, columns)
-    return panels
+                columns |= _columns(stage, folder, image_id, image, datamodule.class_names)
+            tiles[image_id] = columns
+    return tiles
 
 
 def _columns(
     stage: Stage, folder: Path, image_id: str, image: npt.NDArray[np.uint8], class_names: Sequence[str]
-) -> list[tuple[str, npt.NDArray[np.uint8]]]:
-    columns = []
+) -> dict[str, npt.NDArray[np.uint8]]:
+    columns = {}
     maps_file = folder / "maps" / f"{image_id}.npz"
     if maps_file.exists():
         maps = LocalizationMaps.load(maps_file)
-        if len(maps.classes):
-            for index, heat in list(zip(maps.classes, maps.full_size(), strict=True))[:2]:
-                columns.append((f"{stage.title}: {class_names[int(index)]}", heatmap_overlay(image, heat)))
+        for index, heat in list(zip(maps.classes, maps.full_size(), strict=True))[:MAPS_PER_PICTURE]:
+            columns[f"{stage.title}: {class_names[int(index)]}"] = heatmap_overlay(image, heat)
     for kind, suffix in (("masks", ""), ("masks_crf", " + CRF")):
         mask_file = folder / kind / f"{image_id}.png"
         if mask_file.exists():
-            columns.append((stage.title + suffix, overlay(image, load_mask(mask_file))))
+            columns[stage.title + suffix] = overlay(image, load_mask(mask_file))
     return columns

@@ -26,7 +26,7 @@ def provenance(
     chain = _stages_behind(recipe, stage)
     facts: dict[str, Any] = {
         "images": datamodule.describe(row["split"]),
-        "ground_truth": getattr(datamodule, "ground_truth", "masks"),
+        "ground_truth": datamodule.split(row["split"]).ground_truth,
         "networks": [_network(item) for item in chain if item.fit is not None],
         "seed": recipe.seed,
     }

@@ -19,12 +19,13 @@ from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
 from wsss_zoo.pipeline.cost import measured
 from wsss_zoo.pipeline.data import build_datamodule
 from wsss_zoo.pipeline.lock import locked
-from wsss_zoo.pipeline.panels import run_panels
+from wsss_zoo.pipeline.panels import run_tiles
 from wsss_zoo.pipeline.plan import EVERYTHING, Selection, StepPlan, plan_run, require_inputs
 from wsss_zoo.pipeline.provenance import provenance, software
 from wsss_zoo.pipeline.recipe import Recipe, Stage
 from wsss_zoo.pipeline.stage_folder import StageFolder
-from wsss_zoo.tracking.loggers import WandbMode, log_panels, log_results, stage_loggers
+from wsss_zoo.tracking.loggers import WandbMode, close_loggers, log_panels, log_results, stage_loggers
+from wsss_zoo.tracking.panels import compose_panel
 from wsss_zoo.tracking.report import write_report
 
 if TYPE_CHECKING:
@@ -232,13 +233,18 @@ def _summarise(run: Run) -> dict[str, Any]:
     write_json(run.folder / "metrics.json", metrics)
     splits = list(dict.fromkeys(row["split"] for row in rows))
     shown = [(stage, run.results_folder(stage.name)) for stage in run.recipe.stages]
-    panels = run_panels(shown, run.datamodule, splits)
+    tiles = run_tiles(shown, run.datamodule, splits)
+    panels = {
+        name: compose_panel(columns["image"], [item for item in columns.items() if item[0] != "image"])
+        for name, columns in tiles.items()
+    }
     for image_id, panel in panels.items():
         with atomic_write(run.folder / "panels" / f"{image_id}.png") as file:
             Image.fromarray(panel).save(file, format="PNG")
     loggers = stage_loggers(run.folder, run.recipe.name, "summary", run.wandb, {"recipe": run.recipe.content})
-    log_panels(loggers, panels)
+    log_panels(loggers, panels, tiles)
     log_results(loggers, rows)
+    close_loggers(loggers)
     write_report(run.folder)
     return metrics
 

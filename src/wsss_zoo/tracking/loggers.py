@@ -73,9 +73,7 @@ def stage_loggers(
                 folder,
                 mode=mode,
                 project=os.environ.get("WANDB_PROJECT") or PROJECT,
-                group=_remembered(
-                    Path(run_dir) / "wandb_group.txt", lambda: f"{recipe_name} {uuid4().hex[:6]}"
-                ),
+                group=_remembered(group_file, lambda: f"{recipe_name} {uuid4().hex[:6]}"),
                 run_name=f"{recipe_name}/{stage}",
                 run_id=_remembered(folder / "wandb_id.txt", lambda: uuid4().hex[:12]),
                 job_type=kind or stage,
@@ -103,7 +101,7 @@ def resolve_wandb_mode(mode: WandbMode | None) -> WandbMode:
     if mode == "online" and not has_wandb_key():
         raise RecipeError(
             f"wandb: online needs an API key for {_wandb_host()}, and none is configured. "
-            "Run `wandb login`, or set WANDB_API_KEY, or choose offline (send later with `wandb sync`) or off."
+            "Run `wandb login` or set WANDB_API_KEY; or choose offline (`wandb sync` sends it later) or off."
         )
     return mode
 

@@ -12,6 +12,8 @@ from wsss_zoo.tracking.results import MISSING, Curve, Result, class_rows, percen
 from wsss_zoo.tracking.run_folder import Run, StageCost
 from wsss_zoo.tracking.tables import best_of
 
+_NETWORK = "network of stage"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -46,12 +48,14 @@ def per_class_table(results: Sequence[Result], class_names: Sequence[str]) -> li
     rows = class_rows(results, class_names)
     if not rows:
         return []
-    return [(name, iou_cells(values)) for name, values in [*rows, ("mean (mIoU)", [r.miou for r in results])]]
+    splits = [result.split for result in results]
+    means = [result.miou for result in results]
+    return [(name, iou_cells(values, splits)) for name, values in [*rows, ("mean (mIoU)", means)]]
 
 
-def iou_cells(values: Sequence[float | None]) -> list[Cell]:
-    """One cell a value, the best of them marked."""
-    best = best_of(values)
+def iou_cells(values: Sequence[float | None], groups: Sequence[object] | None = None) -> list[Cell]:
+    """One cell a value, the best of each group marked (see `best_of`)."""
+    best = best_of(values, groups)
     return [Cell(percent(value), bar=value, best=i in best) for i, value in enumerate(values)]
 
 
@@ -82,7 +86,8 @@ def provenance_table(results: Sequence[Result]) -> list[tuple[str, list[Cell]]]:
     """
     facts = [_flat(result.provenance) for result in results]
     rows = []
-    for key in dict.fromkeys(key for fact in facts for key in fact):
+    keys = dict.fromkeys(key for fact in facts for key in fact)
+    for key in sorted(keys, key=lambda key: key.startswith(_NETWORK)):
         texts = [fact.get(key, MISSING) for fact in facts]
         if len(set(texts)) == 1:
             rows.append((key, [Cell(texts[0], span=len(texts))]))
@@ -98,7 +103,8 @@ def _flat(provenance: Mapping[str, Any]) -> dict[str, str]:
         if key == "networks" and isinstance(value, list):
             for network in value:
                 parts = dict(network) if isinstance(network, Mapping) else {"method": network}
-                facts[f"network of stage {parts.pop('stage', MISSING)}"] = in_words(parts)
+                stage = parts.pop("stage", MISSING)
+                facts[f"{_NETWORK} {stage}"] = in_words(parts)
         else:
             facts[key.replace("_", " ")] = in_words(value)
     return facts

@@ -20,6 +20,8 @@ _FIRST_COLUMN = 16
 def results_table(metrics: Mapping[str, Any], per_class: bool = True, width: int = 100) -> Group:
     """Build the table to print: classes as rows, results as columns, the mean at the bottom.
 
+    The best of each row is bold, among results of the same split.
+
     Args:
         metrics: the content of a run's `metrics.json`.
         per_class: show every class; otherwise one row a result with its mIoU.
@@ -35,7 +37,9 @@ def results_table(metrics: Mapping[str, Any], per_class: bool = True, width: int
     if not per_class or not any(result.iou for result in results):
         return Group(_summary(results, width))
     several = max(1, (width - _FIRST_COLUMN) // _COLUMN)
-    return Group(*(_per_class(results[i : i + several], names) for i in range(0, len(results), several)))
+    count = len(results)
+    parts = [range(start, min(start + several, count)) for start in range(0, count, several)]
+    return Group(*(_per_class(results, names, part) for part in parts))
 
 
 def to_csv(metrics: Mapping[str, Any]) -> str:
@@ -50,8 +54,9 @@ def to_csv(metrics: Mapping[str, Any]) -> str:
 
 
 def to_latex(metrics: Mapping[str, Any], digits: int = 1) -> str:
-    """Write the figures as a LaTeX `tabular` (package booktabs): percent, the best of each row bold."""
+    """Write the figures as a LaTeX `tabular` (package booktabs): percent, the best of a row and split bold."""
     results = _results(metrics)
+    splits = [result.split for result in results]
     lines = [
         rf"\begin{{tabular}}{{l{'r' * len(results)}}}",
         r"\toprule",
@@ -59,20 +64,37 @@ def to_latex(metrics: Mapping[str, Any], digits: int = 1) -> str:
         r"\midrule",
     ]
     for name, values in class_rows(results, metrics.get("class_names") or ()):
-        lines.append(_latex_row(name, values, digits))
+        lines.append(_latex_row(name, values, splits, digits))
     if len(lines) > 4:
         lines.append(r"\midrule")
-    lines += [_latex_row(*_mean(results), digits), r"\bottomrule", r"\end{tabular}"]
+    lines += [_latex_row(*_mean(results), splits, digits), r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
 
 
-def best_of(values: Sequence[float | None], digits: int = 1) -> set[int]:
-    """Indices of the values that are highest as shown; empty where fewer than two can be compared."""
-    shown = [None if value is None else round(100 * value, digits) for value in values]
-    present = [value for value in shown if value is not None]
-    if len(present) < 2 or len(set(present)) == 1:
-        return set()
-    return {i for i, value in enumerate(shown) if value == max(present)}
+def best_of(
+    values: Sequence[float | None], groups: Sequence[object] | None = None, digits: int = 1
+) -> set[int]:
+    """Find the values that are highest as shown.
+
+    Args:
+        values: fractions.
+        groups: what may be compared, one a value: figures of different splits may not. None: all.
+        digits: digits of the percent that are shown.
+
+    Returns:
+        Indices; none of a group in which fewer than two values differ.
+    """
+    shown: dict[object, dict[int, float]] = {}
+    for i, value in enumerate(values):
+        if value is not None:
+            shown.setdefault(groups[i] if groups else None, {})[i] = round(100 * value, digits)
+    return {
+        i
+        for group in shown.values()
+        if len(set(group.values())) > 1
+        for i, value in group.items()
+        if value == max(group.values())
+    }
 
 
 def _results(metrics: Mapping[str, Any]) -> list[Result]:
@@ -83,29 +105,24 @@ def _mean(results: Sequence[Result]) -> tuple[str, list[float | None]]:
     return "mIoU", [result.miou for result in results]
 
 
-def _per_class(results: Sequence[Result], names: Sequence[str]) -> Table:
+def _per_class(results: Sequence[Result], names: Sequence[str], columns: range) -> Table:
+    """Build the table of some results; what is best is found among all of them."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    _, means = _mean(results)
-    table.add_column(
-        "IoU in %", footer="mIoU", no_wrap=True, max_width=_FIRST_COLUMN - 2, overflow="ellipsis"
-    )
-    best = best_of(means)
-    for i, result in enumerate(results):
-        header = Text(result.label).append(f"\n{result.split}", style="dim")
-        table.add_column(
-            header,
-            footer=_cell(means[i], i in best),
-            justify="right",
-            min_width=6,
-            max_width=_COLUMN - 2,
-        )
-    for name, values in class_rows(results, names):
-        best = best_of(values)
-        table.add_row(name, *(_cell(value, i in best) for i, value in enumerate(values)))
+    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False)
+    table.add_column("IoU in %", no_wrap=True, max_width=_FIRST_COLUMN - 2, overflow="ellipsis")
+    for i in columns:
+        header = Text(results[i].label).append(f"\n{results[i].split}", style="not bold dim")
+        table.add_column(header, justify="right", min_width=6, max_width=_COLUMN - 2)
+    splits = [result.split for result in results]
+    rows = class_rows(results, names)
+    for name, values in [*rows, _mean(results)]:
+        if name == "mIoU":
+            table.add_section()
+        best = best_of(values, splits)
+        table.add_row(name, *(Text(percent(values[i]), style="bold" if i in best else "") for i in columns))
     return table
 
 
@@ -113,7 +130,7 @@ def _summary(results: Sequence[Result], width: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, width=None if width >= 72 else width)
+    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, width=None if width >= 72 else width)
     table.add_column("result")
     for heading in ("mIoU %", "split", "images", "threshold"):
         table.add_column(heading, justify="right" if heading in ("mIoU %", "images") else "left")
@@ -123,12 +140,8 @@ def _summary(results: Sequence[Result], width: int) -> Table:
     return table
 
 
-def _cell(value: float | None, best: bool) -> str:
-    return f"[bold]{percent(value)}[/bold]" if best else percent(value)
-
-
-def _latex_row(name: str, values: Sequence[float | None], digits: int) -> str:
-    best = best_of(values, digits)
+def _latex_row(name: str, values: Sequence[float | None], splits: Sequence[str], digits: int) -> str:
+    best = best_of(values, splits, digits)
     cells = [
         rf"\textbf{{{percent(value, digits)}}}" if i in best else percent(value, digits).replace("–", "--")
         for i, value in enumerate(values)

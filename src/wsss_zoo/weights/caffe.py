@@ -1,125 +1,99 @@
 """Read Caffe `.caffemodel` files without Caffe: the few protobuf fields that hold weights.
 
-NetParameter: `layer` (field 100: name 1, blobs 7) and the older `layers` (field 2: name 4, blobs 6).
-BlobProto: `data` (field 5, packed or single floats), `double_data` (8), `shape` (7), and the older num,
-channels, height, width (1 to 4).
+NetParameter has `layer` (field 100; name 1, type 2 as text, blobs 7) or, in older files, `layers` (field 2;
+name 4, type 5 as a number, blobs 6). BlobProto has `data` (field 5, packed or single floats), `double_data`
+(8), `shape` (7), or in older files num, channels, height and width (1 to 4).
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
+import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wsss_zoo.errors import WeightsError
+from wsss_zoo.weights.protobuf import Kind, fields, packed_integers
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}
+
+class _LayerFields(NamedTuple):
+    name: int
+    type: int
+    blobs: int
+
+
+#: Field of NetParameter -> fields of the layer.
+_LAYERS = {100: _LayerFields(name=1, type=2, blobs=7), 2: _LayerFields(name=4, type=5, blobs=6)}
+#: Fully connected layers, as text and as the number of the older format.
+_INNER_PRODUCT = ("InnerProduct", 14)
 
 
 def read_caffe(path: Path) -> dict[str, Tensor]:
-    """Weights by key: blob 0 of a layer is `NAME.weight`, blob 1 `NAME.bias`, further ones `NAME.blobN`.
+    """Weights by key.
+
+    Blob 0 of a layer is `NAME.weight`, blob 1 `NAME.bias`, further ones `NAME.blobN`. The three blobs of a
+    BatchNorm layer are sums and their scale: they become `NAME.running_mean` and `NAME.running_var`.
 
     Raises:
         WeightsError: the file is no Caffe model, is cut short, or has no layer with weights.
     """
+    tensors: dict[str, Tensor] = {}
     try:
-        tensors = dict(_layers(memoryview(path.read_bytes())))
-    except (IndexError, struct.error, ValueError, UnicodeDecodeError) as error:
+        for number, _, layer in fields(memoryview(path.read_bytes())):
+            if number in _LAYERS and isinstance(layer, memoryview):
+                tensors.update(_layer(layer, _LAYERS[number]))
+    except ValueError as error:
         raise WeightsError(f"{path} cannot be read as a Caffe model: {error}; download it again") from error
     if not tensors:
         raise WeightsError(f"{path} holds no layer with weights; expected a .caffemodel, not a .prototxt")
     return tensors
 
 
-def _layers(network: memoryview) -> Iterator[tuple[str, Tensor]]:
-    for field, _, layer in _fields(network):
-        if field not in _LAYER_FIELDS or not isinstance(layer, memoryview):
-            continue
-        name_field, blob_field = _LAYER_FIELDS[field]
-        name, blobs = "", []
-        for inner, _, value in _fields(layer):
-            if inner == name_field and isinstance(value, memoryview):
-                name = bytes(value).decode("utf-8")
-            elif inner == blob_field and isinstance(value, memoryview):
-                blobs.append(_blob(value))
-        for index, blob in enumerate(blobs):
-            yield f"{name}.{('weight', 'bias')[index] if index < 2 else f'blob{index}'}", blob
+def _layer(message: memoryview, numbers: _LayerFields) -> dict[str, Tensor]:
+    name = ""
+    layer_type: str | int = ""
+    messages: list[memoryview] = []
+    for number, _, value in fields(message):
+        if number == numbers.name and isinstance(value, memoryview):
+            name = bytes(value).decode("utf-8")
+        elif number == numbers.type:
+            layer_type = value if isinstance(value, int) else bytes(value).decode("utf-8")
+        elif number == numbers.blobs and isinstance(value, memoryview):
+            messages.append(value)
+    blobs = [_blob(blob, fully_connected=layer_type in _INNER_PRODUCT) for blob in messages]
+    if layer_type == "BatchNorm" and len(blobs) == 3:
+        scale = float(blobs[2].flatten()[0])
+        factor = 1 / scale if scale else 0.0  # Caffe's own rule for a layer that saw no batch
+        return {f"{name}.running_mean": blobs[0] * factor, f"{name}.running_var": blobs[1] * factor}
+    endings = ("weight", "bias", *(f"blob{index}" for index in range(2, len(blobs))))
+    return {f"{name}.{ending}": blob for ending, blob in zip(endings, blobs, strict=False)}
 
 
-def _blob(message: memoryview) -> Tensor:
-    legacy = {}
+def _blob(message: memoryview, fully_connected: bool) -> Tensor:
+    legacy: dict[int, int] = {}
     shape: list[int] | None = None
     parts: list[np.ndarray] = []
-    for field, kind, value in _fields(message):
-        if field in (1, 2, 3, 4) and isinstance(value, int):
-            legacy[field] = value
-        elif field in (5, 8) and isinstance(value, memoryview):
-            double = field == 8
-            size = 8 if double else 4
-            if kind == _BYTES and len(value) % size:
+    for number, kind, value in fields(message):
+        if number in (1, 2, 3, 4) and isinstance(value, int):
+            legacy[number] = value
+        elif number in (5, 8) and isinstance(value, memoryview):
+            dtype = np.dtype("<f4" if number == 5 else "<f8")
+            if kind is Kind.BYTES and len(value) % dtype.itemsize:
                 raise ValueError("a blob ends in the middle of a number")
-            parts.append(np.frombuffer(value, "<f8" if double else "<f4"))
-        elif field == 7 and isinstance(value, memoryview):
-            shape = _dimensions(value)
-    values = np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
+            parts.append(np.frombuffer(value, dtype))
+        elif number == 7 and isinstance(value, memoryview):
+            shape = packed_integers(value, 1)
+    values = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if shape is None:
         shape = [legacy.get(index, 1) for index in (1, 2, 3, 4)] if legacy else [len(values)]
+        # the older format always has four sizes: a bias is 1 x 1 x 1 x N, a fully connected weight 1 x 1 x N x K
         if shape[:3] == [1, 1, 1]:
-            shape = shape[3:]  # biases of the older layout are 1 x 1 x 1 x C
-    if int(np.prod(shape)) != len(values):
-        raise ValueError(f"a blob of shape {shape} holds {len(values)} values")
-    return torch.from_numpy(values.reshape(shape).copy())
-
-
-def _dimensions(message: memoryview) -> list[int]:
-    dimensions: list[int] = []
-    for field, _, value in _fields(message):
-        if field != 1:
-            continue
-        if isinstance(value, int):
-            dimensions.append(value)
-        else:
-            position = 0
-            while position < len(value):
-                number, position = _varint(value, position)
-                dimensions.append(number)
-    return dimensions
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        field, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            number, position = _varint(message, position)
-            yield field, kind, number
-            continue
-        if kind == _BYTES:
-            length, position = _varint(message, position)
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
-        else:
-            raise ValueError(f"unknown protobuf wire type {kind}")
-        if position + length > len(message):
-            raise ValueError("the file ends in the middle of a field")
-        yield field, kind, message[position : position + length]
-        position += length
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a protobuf number is too long")
+            shape = shape[3:]
+        elif fully_connected and shape[:2] == [1, 1]:
+            shape = shape[2:]
+    if math.prod(shape) != len(values):
+        raise ValueError(f"a blob of shape {tuple(shape)} holds {len(values)} values")
+    return torch.from_numpy(values.reshape(shape).astype(values.dtype.newbyteorder("=")))

@@ -44,6 +44,6 @@ class CAMNetwork(nn.Module):
         return self.classifier(pooled).flatten(1)
 
     def forward_cam(self, images: Tensor) -> Tensor:
-        """Class activation maps `(B, C, h, w)`: the rectified classifier at every position, not normalised."""
+        """Class activation maps `(B, C, h, w)`: rectified classifier at every position, unnormalised."""
         maps = F.relu(self.classifier(self.features(images)))
         return maps.sqrt() if self.sqrt_cam else maps

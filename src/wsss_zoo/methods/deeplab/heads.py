@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
+from torchvision.models.segmentation.deeplabv3 import ASPP  # type: ignore[import-untyped]
 
-from wsss_zoo.backbones.backbone import Backbone
+from wsss_zoo.backbones.backbone import Backbone, freeze_norms
 from wsss_zoo.errors import WsssZooError
 
 
@@ -81,34 +81,43 @@ class PSAHead(nn.Module):
     def __init__(self, backbone: Backbone, outputs: int) -> None:
         super().__init__()
         self.source = backbone.stages[-1].name
-        self.seg1 = nn.Module()
-        self.seg1.conv1 = nn.Conv2d(backbone.out_channels, 512, 3, dilation=12)
-        self.seg1.bn1 = nn.BatchNorm2d(512, eps=1e-3)
-        self.seg2 = nn.Conv2d(512, outputs, 3, dilation=12)
+        self.seg1 = _ReflectedBlock(backbone.out_channels, 512)
+        self.seg2 = nn.Conv2d(512, outputs, 3, padding=12, dilation=12, padding_mode="reflect")
         for layer in (self.seg1.conv1, self.seg2):
             nn.init.kaiming_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.train()
-
-    def train(self, mode: bool = True) -> PSAHead:
-        """Training mode, except for batch norm."""
-        super().train(mode)
-        norm = self.seg1.bn1
-        norm.eval()  # type: ignore[union-attr, operator]
-        norm.requires_grad_(False)  # type: ignore[union-attr, operator]
-        return self
+            _zero_bias(layer)
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Logits `(B, outputs, h, w)`."""
+        """Logits `(B, outputs, h, w)`.
+
+        Raises:
+            WsssZooError: the feature maps are too small for the padding.
+        """
         x = maps[self.source]
         if min(x.shape[2:]) <= 12:
             raise WsssZooError(
-                f"the resnet38_psa head needs feature maps larger than 12 x 12, got {tuple(x.shape[2:])}: use images of "
-                "at least 104 pixels"
+                f"the resnet38_psa head needs feature maps larger than 12 x 12, got {x.shape[2]} x {x.shape[3]}: "
+                "use images of at least 104 pixels"
             )
-        x = self.seg1.conv1(F.pad(x, [12] * 4, mode="reflect"))  # type: ignore[operator]
-        x = F.relu(self.seg1.bn1(x))  # type: ignore[operator]
-        return self.seg2(F.pad(x, [12] * 4, mode="reflect"))
+        return self.seg2(self.seg1(x))
+
+
+class _ReflectedBlock(nn.Module):
+    """Dilated 3x3 convolution with reflection padding, constant batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=12, dilation=12, padding_mode="reflect")
+        self.bn1 = nn.BatchNorm2d(outputs, eps=1e-3)
+        freeze_norms(self)
+
+    def train(self, mode: bool = True) -> _ReflectedBlock:
+        super().train(mode)
+        freeze_norms(self)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn1(self.conv1(x)))
 
 
 class ASPPHead(nn.Module):
@@ -189,5 +198,9 @@ def _conv_block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 def _small_normal(layer: nn.Conv2d) -> None:
     nn.init.normal_(layer.weight, std=0.01)
+    _zero_bias(layer)
+
+
+def _zero_bias(layer: nn.Conv2d) -> None:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

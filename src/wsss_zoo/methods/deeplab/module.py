@@ -25,8 +25,8 @@ class DeepLab(L.LightningModule):
     What a variant is trained with stands, with its source, in `methods/deeplab/variants.py`; arguments that
     are None take it from there.
 
-    Differences from the originals: v2 starts from torchvision's ResNet-101 (ImageNet) unless a file is given;
-    published WSSS numbers often start from COCO, which is worth several points. LargeFOV's initial weights are
+    Differences from the originals: `backbone_weights="imagenet"` is torchvision's ResNet-101 for v2, where
+    published WSSS numbers often start from COCO, which is worth several points; and for LargeFOV it is
     subsampled from torchvision's VGG16 instead of the authors' `vgg16_20M`. v3 and v3+ have no multi-grid.
 
     Args:
@@ -112,8 +112,8 @@ class DeepLab(L.LightningModule):
         """Cross entropy; pixels with 255 are ignored."""
         if "mask" not in batch:
             raise WsssZooError(
-                "DeepLab trains on masks and the training data has none: set `masks` of the stage's fit block "
-                '(a stage that makes pseudo labels, or "ground_truth")'
+                "DeepLab trains on masks and the training data has none: set `masks` of the stage's fit "
+                'block (a stage that makes pseudo labels, or "ground_truth")'
             )
         outputs, mask = self(batch["image"]), batch["mask"]
         if isinstance(outputs, list):
