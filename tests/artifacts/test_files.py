@@ -25,7 +25,7 @@ def test_the_file_appears_only_when_it_is_complete(tmp_path):
 def test_an_exception_keeps_the_older_file_and_leaves_no_temporary_one(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:  # noqa: PT012
         file.write(b"half of the n")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"

@@ -55,8 +55,9 @@ def test_full_size_comes_back_close(size):
     assert (stored.maps.dtype, stored.classes.dtype, stored.size) == (np.float16, np.int16, size)
     restored = stored.full_size()
     assert restored.dtype == np.float32
-    assert np.abs(restored - maps).mean() < 1.5e-3
-    assert np.abs(restored - maps).max() < 1.5e-2  # in the corners; values step by 0.05 from cell to cell
+    assert np.abs(restored - maps).mean() < 4e-3
+    # within half a cell of the border a map is constant by definition
+    assert np.abs(restored - maps)[:, 8:-8, 8:-8].max() < 6e-3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (3, 4), (5, 4)])
@@ -160,5 +161,5 @@ def test_missing_or_other_files(tmp_path):
     with pytest.raises(ArtifactError, match="Run the stage that writes it"):
         LocalizationMaps.load(tmp_path / "a.npz")
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(ArtifactError, match="not an .npz archive"):
+    with pytest.raises(ArtifactError, match=r"not an \.npz archive"):
         LocalizationMaps.load(tmp_path / "a.npy")

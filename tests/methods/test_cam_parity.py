@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.parity.rule import resnet38_factor, rule_image, rule_weights
 
+from tests.parity.rule import resnet38_factor, rule_image, rule_weights
 from wsss_zoo import create_model
 from wsss_zoo.methods.optimization import parameter_groups
 

@@ -155,5 +155,5 @@ def test_mistakes_are_named():
     with pytest.raises(WsssZooError, match="everything is frozen"):
         configure_optimizers(nn.Linear(2, 2).requires_grad_(False), [], optimizer="sgd", **arguments)
     endless = SimpleNamespace(trainer=SimpleNamespace(estimated_stepping_batches=float("inf")))
-    with pytest.raises(WsssZooError, match="max_epochs or trainer.max_steps"):
+    with pytest.raises(WsssZooError, match="the trainer has none"):
         training_steps(endless)

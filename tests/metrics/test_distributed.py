@@ -4,8 +4,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tests.metrics.per_threshold import random_items
 
+from tests.metrics.per_threshold import random_items
 from wsss_zoo.metrics import MeanIoU, ThresholdSweep
 
 RANKS = 2

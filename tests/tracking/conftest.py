@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from PIL import Image, ImageDraw
 from wsss_zoo.artifacts.masks import heatmap_overlay, overlay
 from wsss_zoo.tracking.panels import compose_panel
 
-CLASS_NAMES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
-    "person pottedplant sheep sofa train tvmonitor"
-).split()
+CLASS_NAMES = [
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus"),
+    *("car", "cat", "chair", "cow", "diningtable", "dog", "horse"),
+    *("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+]
 THRESHOLDS = [round(0.01 * i, 2) for i in range(60)]
 
 
@@ -42,10 +44,14 @@ def metrics(name: str, stage: str = "cam", gain: float = 0.0) -> dict[str, Any]:
         "masks": "image-level labels only",
     }
     deeplab = {**network, "stage": "deeplab", "method": "wsss_zoo.methods.deeplab.DeepLab", "masks": "pseudo"}
-    shared = {"images": "1,464 of 1,464 images of train.txt", "ground_truth": "VOC SegmentationClass", "seed": 0}
+    shared = {
+        "images": "1,464 of 1,464 images of train.txt",
+        "ground_truth": "VOC SegmentationClass",
+        "seed": 0,
+    }
     maps = curve(0.4823 + gain, 0.17)
     best = max(range(60), key=lambda i: maps[i])
-    val = {**shared, "images": "1,449 of 1,449 images of val.txt"}
+    val = {**shared, "images": "1,449 images of val.txt"}
     return {
         "recipe": name,
         "title": f"{title} on VOC 2012 <tags & masks>",
@@ -150,7 +156,11 @@ def scene(seed: int, height: int = 375, width: int = 500) -> tuple[np.ndarray, n
     image = Image.fromarray((ground + rng.normal(0, 8, ground.shape)).clip(0, 255).astype(np.uint8))
     mask = Image.new("L", (width, height), 0)
     for label in rng.integers(1, 21, 2):
-        cx, cy, r = rng.integers(120, width - 120), rng.integers(100, height - 100), int(rng.integers(60, 110))
+        cx, cy, r = (
+            rng.integers(120, width - 120),
+            rng.integers(100, height - 100),
+            int(rng.integers(60, 110)),
+        )
         box = (cx - r, cy - r * 0.8, cx + r, cy + r * 0.8)
         ImageDraw.Draw(image).ellipse(box, fill=tuple(int(c) for c in rng.integers(60, 230, 3)))
         ImageDraw.Draw(mask).ellipse(box, fill=int(label))
@@ -159,7 +169,9 @@ def scene(seed: int, height: int = 375, width: int = 500) -> tuple[np.ndarray, n
 
 def panel(seed: int) -> np.ndarray:
     image, mask = scene(seed)
-    heat = np.asarray(Image.fromarray(np.uint8(mask > 0) * 255).resize((16, 12)).resize(mask.shape[::-1])) / 255
+    heat = (
+        np.asarray(Image.fromarray(np.uint8(mask > 0) * 255).resize((16, 12)).resize(mask.shape[::-1])) / 255
+    )
     grown = np.where(heat > 0.35, mask.max(), 0).astype(np.uint8)
     tiles = [
         ("ground truth", overlay(image, mask)),
@@ -186,20 +198,22 @@ def write_training_log(path: Path, steps: int = 900, seed: int = 0) -> None:
                 writer.writerow({"epoch": step // 100, "step": step, "val/miou": miou})
 
 
+def write_run(
+    root: Path, name: str = "voc2012/cam", stage: str = "cam", gain: float = 0.0, pictures: int = 2
+) -> Path:
+    folder = root / "runs" / name
+    (folder / "panels").mkdir(parents=True)
+    content = metrics(name, stage, gain)
+    (folder / "metrics.json").write_text(json.dumps(content))
+    (folder / "recipe.yaml").write_text(f"name: {name}\nseed: 0\n")
+    for i in range(pictures):
+        Image.fromarray(panel(i)).save(folder / "panels" / f"2007_{i:06d}.png")
+    write_training_log(folder / stage / "logs" / "metrics.csv", seed=len(name))
+    write_training_log(folder / "deeplab" / "logs" / "metrics.csv", seed=len(name) + 1)
+    return folder
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a whole run folder and returns it."""
-
-    def make(name: str = "voc2012/cam", stage: str = "cam", gain: float = 0.0, pictures: int = 2) -> Path:
-        folder = tmp_path / "runs" / name
-        (folder / "panels").mkdir(parents=True)
-        content = metrics(name, stage, gain)
-        (folder / "metrics.json").write_text(json.dumps(content))
-        (folder / "recipe.yaml").write_text(f"name: {name}\nseed: 0\n")
-        for i in range(pictures):
-            Image.fromarray(panel(i)).save(folder / "panels" / f"2007_{i:06d}.png")
-        write_training_log(folder / stage / "logs" / "metrics.csv", seed=len(name))
-        write_training_log(folder / "deeplab" / "logs" / "metrics.csv", seed=len(name) + 1)
-        return folder
-
-    return make
+    """Writes a whole run folder below `tmp_path / "runs"` and returns it."""
+    return partial(write_run, tmp_path)

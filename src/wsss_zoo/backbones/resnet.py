@@ -40,8 +40,10 @@ class ResNet(Backbone):
         if depth not in _BUILDERS:
             raise WsssZooError(f"ResNet: depth is 50 or 101, got {depth!r}")
         network = _BUILDERS[depth](weights=None, replace_stride_with_dilation=list(_DILATE[output_stride]))
-        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            self.add_module(name, network.get_submodule(name))
+        self.conv1, self.bn1 = network.conv1, network.bn1
+        self.relu, self.maxpool = network.relu, network.maxpool
+        self.layer1, self.layer2 = network.layer1, network.layer2
+        self.layer3, self.layer4 = network.layer3, network.layer4
         self.stages = tuple(
             Stage(f"layer{index}", 128 * 2**index, min(2 ** (index + 1), output_stride))
             for index in range(1, 5)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import timm
-from torch import Tensor
+from timm.models import FeatureInfo
+from torch import Tensor, nn
 
 from wsss_zoo.backbones.backbone import Backbone, Stage
 from wsss_zoo.errors import WsssZooError, suggest
@@ -40,7 +43,7 @@ class TimmBackbone(Backbone):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        arguments: dict[str, object] = {}
+        arguments: dict[str, Any] = {}
         if output_stride != 32:  # timm's own; models without the argument refuse it even then
             arguments["output_stride"] = output_stride
         if out_indices is not None:
@@ -50,7 +53,9 @@ class TimmBackbone(Backbone):
         if not timm.is_model(model):
             raise WsssZooError(f"timm has no model {model!r}; {_similar(model)}")
         try:
-            self.features = timm.create_model(model, pretrained=False, features_only=True, **arguments)
+            self.features: nn.Module = timm.create_model(
+                model, pretrained=False, features_only=True, **arguments
+            )
         except (
             RuntimeError,
             NotImplementedError,
@@ -63,7 +68,7 @@ class TimmBackbone(Backbone):
                 f"timm's {model} cannot give feature maps with {arguments or 'its own strides'}: "
                 f"{str(error) or type(error).__name__}; leave these settings out or choose another model"
             ) from error
-        info = self.features.feature_info
+        info = cast(FeatureInfo, self.features.feature_info)
         self.stages = tuple(
             Stage(f"stage{index}", channels, stride)
             for index, (channels, stride) in enumerate(zip(info.channels(), info.reduction(), strict=True), 1)

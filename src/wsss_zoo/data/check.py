@@ -65,8 +65,9 @@ def check(
     """Decode every image and mask of every split and compare them.
 
     Problems: a split that cannot be read; images or masks that cannot be decoded; masks of another size
-    than their image or with values outside 0..C and 255; labelled images without any label; the same
-    image in the training and the validation split, or twice under different names; masks without image.
+    than their image or with values outside 0..C and 255; the same image in the training and the
+    validation split, or twice under different names; masks without image. Notes: images of a list that
+    are not there (a partial copy), and labelled images with none of the classes.
 
     Args:
         data: a data module, or the name of a data set.
@@ -91,8 +92,12 @@ def check(
         if split.missing:
             report.notes.append(f"{len(split.missing):,} images of {name} are not here (a partial copy)")
         if split.labelled:
-            empty = (record.image_id for record in split.records if not record.labels.any())
-            _add(report, f"images of {name} without any class", empty)
+            empty = [record.image_id for record in split.records if not record.labels.any()]
+            if empty:
+                report.notes.append(
+                    f"{len(empty):,} images of {name} have none of the classes, first {empty[0]}: "
+                    "background only, or labels forgotten?"
+                )
         records.update((record.image_id, record) for record in split.records)
     _compare_splits(data, report)
     _decode(data, records.values(), report, progress)

@@ -189,10 +189,14 @@ class ImageFolderDataModule(SegmentationDataModule):
             path = self._images.get(stem)
             if path is not None and row.image in (path.name, stem):
                 return stem
+        namesake = self._images.get(Path(row.image).stem)
         names = [path.name for path in self._images.values()]
+        hint = f"did you mean '{namesake.name}'?" if namesake else suggest(row.image, names)
+        # a list of every file of the folder would help nobody
+        hint = f"; {hint}" if hint.startswith("did you mean") else "."
         raise DataError(
-            f"{self.root / LABEL_FILE}, line {row.line}: there is no image images/{row.image}; "
-            f"{_nearest(row.image, names)}Add the image or remove the line."
+            f"{self.root / LABEL_FILE}, line {row.line}: there is no image images/{row.image}{hint} "
+            "Add the image or remove the line."
         )
 
     @cached_property
@@ -227,9 +231,3 @@ class ImageFolderDataModule(SegmentationDataModule):
         if row is None or row.labels is None:
             return np.zeros(self.num_classes, dtype=np.float32)
         return multi_hot(row.labels, self.class_names, f"{self.root / LABEL_FILE}, line {row.line}")
-
-
-def _nearest(name: str, choices: list[str]) -> str:
-    hint = suggest(name, choices)
-    # a list of every file of the folder would help nobody
-    return f"{hint} " if hint.startswith("did you mean") else ""

@@ -145,7 +145,7 @@ def _read_npz(path: Path, class_names: Sequence[str]) -> dict[str, Labels]:
         with np.load(path, allow_pickle=False) as content:
             ids, labels = content["ids"], content["labels"].astype(np.float32)
             named = content["class_names"].tolist() if "class_names" in content else list(class_names)
-    # numpy tells a damaged archive as BadZipFile (an OSError's cousin), ValueError or KeyError
+    # numpy tells a damaged archive as BadZipFile, zlib.error, ValueError or KeyError
     except Exception as error:
         raise DataError(
             f"{path}: expected an .npz file with `ids` (N,) as text and `labels` (N, C) ({error})."

@@ -25,7 +25,7 @@ Normalised = npt.NDArray[np.float32]
 
 
 class TrainTransform:
-    """Random resize, flip, colour jitter, normalisation, crop or pad, in this order (PSA, `voc12/data.py`).
+    """Random resize, flip, colour jitter, normalisation, crop or pad, in this order (as PSA trains).
 
     1. Resize, one of: `resize_long`, the longer side becomes a uniform random integer of the range, both
        ends included, and the other side is rounded; or `scale`, both sides times a random factor. Images

@@ -86,8 +86,8 @@ def multi_scale_segment(
     """Class probabilities averaged over scales and mirrors.
 
     Args:
-        method: called with images, gives logits `(B, C + 1, h, w)`; `align_corners` tells how they are enlarged
-            to the image (without it: half-pixel).
+        method: called with images, gives logits `(B, C + 1, h, w)`; `align_corners` tells how they are
+            enlarged to the image (without it: half-pixel).
         pyramid: see `image_pyramid`.
         size: `(H, W)` of the result.
         flip: add the mirrored image at every scale.

@@ -91,8 +91,8 @@ def configure_optimizers(
             releases of PSA, SEAM, SC-CAM and IRN, whose optimiser receives the weight decay in the place of
             the momentum (the 0.9 they call momentum is the exponent of the schedule).
         head_lr_factor: learning rate of new parts over the base.
-        caffe_biases: biases learn twice as fast as weights and are not decayed (the custom of Caffe, PSA, SEAM,
-            DeepLab); otherwise they are treated as weights (IRN, SSDD).
+        caffe_biases: biases learn twice as fast as weights and are not decayed (the custom of Caffe, PSA,
+            SEAM, DeepLab); otherwise they are treated as weights (IRN, SSDD).
 
     Raises:
         WsssZooError: the optimiser is unknown, or nothing learns.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsss_zoo.errors import WeightsError
 from wsss_zoo.methods import build_from_class_path
@@ -56,14 +56,14 @@ def load_published(
     published = None if _is_own(state_dict) else recognise(state_dict)
     if published is None:
         module = build_from_class_path(class_path, {**known, **hparams})
-        load_strictly(module.network, state_dict, source)
+        load_strictly(_network(module), state_dict, source)
         return module.eval()
     # methods/<name>/published.py stands beside methods/<name>/module.py
     layout = import_module(class_path.rsplit(".", 2)[0] + ".published")
     settings = {**layout.published_hparams(published), **hparams}
     renamed = _renamed(published, layout.published_heads(settings), f"{source} for the model {name!r}")
     module = build_from_class_path(class_path, settings)
-    load_strictly(module.network, renamed, source)
+    load_strictly(_network(module), renamed, source)
     return module.eval()
 
 
@@ -84,6 +84,12 @@ def download_from_hub(address: str) -> Path:
         return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2]))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{address} cannot be downloaded: {error}") from error
+
+
+def _network(module: LightningModule) -> nn.Module:
+    network = module.network
+    assert isinstance(network, nn.Module)  # the convention of methods/
+    return network
 
 
 def _hparams_of_file(path: Path, name: str, class_path: str) -> dict[str, Any]:
@@ -128,15 +134,15 @@ def _renamed(published: Published, patterns: Mapping[str, str], what: str) -> di
         targets = [re.sub(old, new, key) for old, new in patterns.items() if re.fullmatch(old, key)]
         if not targets:
             raise WeightsError(
-                f"{what}: the key {key!r} of this {published.backbone} file belongs to no part of the network; "
-                "to start training from its backbone alone, pass it as backbone_weights"
+                f"{what}: the key {key!r} of this {published.backbone} file belongs to no part of the "
+                "network; to start training from its backbone alone, pass it as backbone_weights"
             )
         if targets[0]:
             renamed[targets[0]] = value
             heads += 1
     if heads == 0:
         raise WeightsError(
-            f"{what}: the file holds a {published.backbone} backbone without a head; to start training from it, "
-            "pass it as backbone_weights"
+            f"{what}: the file holds a {published.backbone} backbone without a head; to start training from "
+            "it, pass it as backbone_weights"
         )
     return renamed

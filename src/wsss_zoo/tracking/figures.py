@@ -57,35 +57,27 @@ def threshold_curves_svg(curves: Mapping[str, Curve]) -> str:
     """
     with _style():
         figure, (axes,) = _figure(1, width=7.2, height=3.3)
+        alone = len(curves) == 1
         for colour, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
             values = 100 * np.asarray(curve.miou)
-            axes.plot(curve.thresholds, values, color=colour, linewidth=1.6, label=name)
-            best_x, best_y = curve.thresholds[curve.best], values[curve.best]
-            axes.plot(best_x, best_y, "o", color=colour, markersize=6)
-            axes.annotate(
-                f"best {best_y:.1f} at {best_x:.2f}",
-                (best_x, best_y),
-                xytext=(0, 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8.5,
-            )
+            best = (curve.thresholds[curve.best], float(values[curve.best]))
+            texts = [f"best {best[1]:.1f} at {best[0]:.2f}"]
+            axes.plot(*best, "o", color=colour, markersize=6)
+            if alone:
+                _annotate(axes, texts[0], best, (0, 7), "center")
             if curve.fixed is not None:
-                fixed_y = float(np.interp(curve.fixed, curve.thresholds, values))
-                axes.plot(curve.fixed, fixed_y, "D", color=colour, markersize=5.5, markerfacecolor="none")
-                axes.annotate(
-                    f"fixed {fixed_y:.1f} at {curve.fixed:.2f}",
-                    (curve.fixed, fixed_y),
-                    xytext=(0, -14),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8.5,
-                )
+                fixed = (curve.fixed, float(np.interp(curve.fixed, curve.thresholds, values)))
+                texts.append(f"fixed {fixed[1]:.1f} at {fixed[0]:.2f}")
+                axes.plot(*fixed, "D", color=colour, markersize=5.5, markerfacecolor="none")
+                if alone:
+                    _annotate(axes, texts[1], fixed, *_free_side(fixed[0] - best[0], curve))
+            label = None if alone else f"{name}: {', '.join(texts)}"
+            axes.plot(curve.thresholds, values, color=colour, linewidth=1.6, label=label)
         axes.margins(y=0.18)
         axes.set_xlabel("background threshold")
         axes.set_ylabel("mIoU in %")
-        if len(curves) > 1:
-            axes.legend(loc="lower right")
+        if not alone:
+            figure.legend(loc="outside lower left", fontsize=8.5)
         return _svg(figure)
 
 
@@ -105,6 +97,19 @@ def training_curves_svg(runs: Mapping[str, Mapping[str, Sequence[tuple[float, fl
         for axes, title in zip(all_axes, titles, strict=False):
             _draw_pane(axes, title, panes[title], runs)
         return _svg(figure)
+
+
+def _annotate(
+    axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], align: str
+) -> None:
+    axes.annotate(text, point, xytext=offset, textcoords="offset points", ha=align, fontsize=8.5)
+
+
+def _free_side(from_best: float, curve: Curve) -> tuple[tuple[float, float], str]:
+    """Where a text beside the fixed threshold does not cross the curve: below the top, else outwards."""
+    if abs(from_best) < 0.12 * (curve.thresholds[-1] - curve.thresholds[0]):
+        return (0, -16), "center"
+    return ((7, 5), "left") if from_best > 0 else ((-7, 5), "right")
 
 
 def _draw_pane(

@@ -14,10 +14,11 @@ from wsss_zoo.artifacts.masks import VOC_PALETTE
 Pixels = npt.NDArray[np.uint8]
 
 _MARGIN = 8
-_CAPTION_SIZE = 15
+_CAPTION_SIZE = 18
+_CAPTION_LINE = 27
 _LEGEND_SIZE = 13
 _SWATCH = 13
-_LINE = 22
+_LEGEND_LINE = 22
 _PAPER = (255, 255, 255)
 _INK = (32, 36, 42)
 _EDGE = (176, 180, 186)
@@ -49,7 +50,7 @@ def compose_panel(
     """
     tiles = [(caption, _tile(caption, pixels, height)) for caption, pixels in [("image", image), *columns]]
     width = _MARGIN + sum(tile.width + _MARGIN for _, tile in tiles)
-    top = _MARGIN + _LINE
+    top = _MARGIN + _CAPTION_LINE
     canvas = Image.new("RGB", (width, top + height + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(_CAPTION_SIZE)
@@ -80,10 +81,10 @@ def class_legend(names: Mapping[int, str], width: int) -> Pixels:
     for label, name in names.items():
         needed = _SWATCH + 6 + int(font.getlength(name))
         if x > _MARGIN and x + needed + _MARGIN > width:
-            x, y = _MARGIN, y + _LINE
+            x, y = _MARGIN, y + _LEGEND_LINE
         positions.append((x, y, label, name))
         x += needed + 18
-    strip = Image.new("RGB", (width, y + _LINE + _MARGIN), _PAPER)
+    strip = Image.new("RGB", (width, y + _LEGEND_LINE + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(strip)
     for x, y, label, name in positions:
         colour = tuple(int(value) for value in VOC_PALETTE[label])

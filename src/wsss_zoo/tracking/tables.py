@@ -54,7 +54,7 @@ def to_csv(metrics: Mapping[str, Any]) -> str:
 
 
 def to_latex(metrics: Mapping[str, Any], digits: int = 1) -> str:
-    """Write the figures as a LaTeX `tabular` (package booktabs): percent, the best of a row and split bold."""
+    """Write the figures as a LaTeX `tabular` (package booktabs): percent, best of a row and split bold."""
     results = _results(metrics)
     splits = [result.split for result in results]
     lines = [
@@ -122,13 +122,16 @@ def _per_class(results: Sequence[Result], names: Sequence[str], columns: range) 
         if name == "mIoU":
             table.add_section()
         best = best_of(values, splits)
-        table.add_row(name, *(Text(percent(values[i]), style="bold" if i in best else "") for i in columns))
+        table.add_row(
+            Text(name), *(Text(percent(values[i]), style="bold" if i in best else "") for i in columns)
+        )
     return table
 
 
 def _summary(results: Sequence[Result], width: int) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, width=None if width >= 72 else width)
     table.add_column("result")
@@ -136,7 +139,8 @@ def _summary(results: Sequence[Result], width: int) -> Table:
         table.add_column(heading, justify="right" if heading in ("mIoU %", "images") else "left")
     for result in results:
         count = "–" if result.n_images is None else f"{result.n_images:,}"
-        table.add_row(result.label, percent(result.miou, 2), result.split, count, result.threshold_text)
+        texts = (result.label, percent(result.miou, 2), result.split, count, result.threshold_text)
+        table.add_row(*map(Text, texts))
     return table
 
 

@@ -74,7 +74,7 @@ class TrainingLogFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._columns: list[str] = []
-        self._continued = False
+        self._first_step: int | None = None
 
     def append(self, metrics: Mapping[str, float], step: int) -> None:
         """Write one row.
@@ -87,18 +87,19 @@ class TrainingLogFile:
             ArtifactError: the file could not be written.
         """
         row = {**{name: repr(value) for name, value in metrics.items()}, "step": str(step)}
-        if not self._continued:
-            self._continued = True
+        if self._first_step is None:
+            self._first_step = step
+        if step == self._first_step:  # one moment is logged in several rows: rates, then losses
             self._rewrite([*self._earlier_rows(row, step), row])
         elif row.keys() - set(self._columns):
             self._rewrite([*read_rows(self.path), row])
         else:
             self._write_end(row)
 
-    def _earlier_rows(self, first: Row, step: int) -> list[Row]:
+    def _earlier_rows(self, new: Row, step: int) -> list[Row]:
         if not self.path.exists():
             return []
-        repeated = first.keys() - set(_MOMENT)
+        repeated = new.keys() - set(_MOMENT)
         kept = []
         for row in read_rows(self.path):
             if int(row["step"]) == step:

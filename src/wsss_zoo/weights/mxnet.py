@@ -84,9 +84,7 @@ class _Reader:
 
     def shape(self, dimensions: int, form: str) -> tuple[int, ...]:
         if not 0 <= dimensions <= _MAX_DIMENSIONS:
-            raise WeightsError(
-                f"{self.path}: an array claims {dimensions} dimensions; the file is damaged or of another kind"
-            )
+            raise WeightsError(f"{self.path}: an array claims {dimensions} dimensions; the file is damaged")
         return tuple(self.number(form) for _ in range(dimensions))
 
 

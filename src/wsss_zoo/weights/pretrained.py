@@ -6,12 +6,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors
 import safetensors.torch
 import torch
 from lightning import LightningModule
+from torch import nn
 
 from wsss_zoo.artifacts.files import atomic_write
 from wsss_zoo.errors import WeightsError
@@ -31,6 +32,10 @@ def save_pretrained(
         module: a method of the zoo, or a module of one's own with a `network`.
         path: the .safetensors file, written atomically.
         class_names: foreground class names.
+
+    Raises:
+        WeightsError: a hyper-parameter cannot be written down as JSON.
+        ArtifactError: the file could not be written.
     """
     cls = type(module)
     description = {
@@ -39,8 +44,16 @@ def save_pretrained(
         "class_names": list(class_names) if class_names else None,
         "version": __version__,
     }
-    tensors = {key: value.detach().cpu().contiguous() for key, value in module.network.state_dict().items()}
-    content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(description)})
+    network = cast(nn.Module, module.network)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    try:
+        metadata = {_KEY: json.dumps(description, allow_nan=False)}
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: the hyper-parameters of {cls.__qualname__} cannot be written down ({error}); use numbers, "
+            "text, lists and dictionaries of these"
+        ) from error
+    content = safetensors.torch.save(tensors, metadata=metadata)
     with atomic_write(path) as file:
         file.write(content)
 
@@ -48,7 +61,7 @@ def save_pretrained(
 def export_state_dict(module: LightningModule, path: str | Path) -> None:
     """Write the plain state dict of `module.network` for use outside the zoo (`torch.save`)."""
     buffer = io.BytesIO()
-    torch.save(module.network.state_dict(), buffer)
+    torch.save(cast(nn.Module, module.network).state_dict(), buffer)
     with atomic_write(path) as file:
         file.write(buffer.getvalue())
 
@@ -57,7 +70,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     """What `save_pretrained` wrote beside the tensors: class_path, hparams, class_names; None if nothing.
 
     Raises:
-        WeightsError: the file is missing or is no safetensors file.
+        WeightsError: the file is missing, is no safetensors file, or its description is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,7 +82,16 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
             metadata: Mapping[str, str] = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
-    return json.loads(metadata[_KEY]) if _KEY in metadata else None
+    if _KEY not in metadata:
+        return None
+    try:
+        description = json.loads(metadata[_KEY])
+        complete = isinstance(description["hparams"], dict) and isinstance(description["class_path"], str)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: its description of the model cannot be read ({error!r})") from error
+    if not complete:
+        raise WeightsError(f"{path}: its description of the model lacks hparams or class_path")
+    return description
 
 
 def load_weights(module: LightningModule, path: str | Path) -> None:
@@ -78,7 +100,7 @@ def load_weights(module: LightningModule, path: str | Path) -> None:
     Raises:
         WeightsError: names the keys that do not fit.
     """
-    load_strictly(module.network, read_state_dict(path), str(path))
+    load_strictly(cast(nn.Module, module.network), read_state_dict(path), str(path))
 
 
 def load_pretrained(path: str | Path) -> LightningModule:
@@ -100,5 +122,5 @@ def load_pretrained(path: str | Path) -> LightningModule:
         hparams["backbone_weights"] = None
     module = build_from_class_path(description["class_path"], hparams)
     load_weights(module, path)
-    module.class_names = description.get("class_names")
+    module.class_names = description.get("class_names")  # type: ignore[assignment]
     return module.eval()

@@ -96,8 +96,8 @@ class PSAHead(nn.Module):
         x = maps[self.source]
         if min(x.shape[2:]) <= 12:
             raise WsssZooError(
-                f"the resnet38_psa head needs feature maps larger than 12 x 12, got {x.shape[2]} x {x.shape[3]}: "
-                "use images of at least 104 pixels"
+                f"the resnet38_psa head needs feature maps larger than 12 x 12, got {x.shape[2]} x "
+                f"{x.shape[3]}: use images of at least 104 pixels"
             )
         return self.seg2(self.seg1(x))
 

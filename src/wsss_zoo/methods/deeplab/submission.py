@@ -35,9 +35,9 @@ def write_submission(
 ) -> Path:
     """Check predicted masks and pack them as the VOC 2012 test server wants them.
 
-    The archive holds `results/VOC2012/Segmentation/<comp>_test_cls/<image id>.png`, one 8-bit PNG with the VOC
-    palette an image, values 0..20. The same masks give the same bytes. Everything is checked before the file
-    appears: ids, number of images, labels, sizes.
+    The archive holds `results/VOC2012/Segmentation/<comp>_test_cls/<image id>.png`, for each image one 8-bit
+    PNG with the VOC palette and values 0..20. The same masks give the same bytes. Everything is checked
+    before the file appears: ids, number of images, labels, sizes.
 
     Args:
         masks_dir: folder with `<image id>.png`; other files in it are left out.
@@ -60,6 +60,9 @@ def write_submission(
     path = _archive_path(Path(out))
     masks_dir = Path(masks_dir)
     _check_ids(masks_dir, image_ids, expected)
+    unsized = [image_id for image_id in image_ids if sizes is not None and image_id not in sizes]
+    if unsized:
+        raise ArtifactError(f"sizes has no entry for {len(unsized)} images, first {min(unsized)!r}")
     folder = f"results/VOC2012/Segmentation/{comp}_test_cls"
     # mtime 0 in the gzip header and in every entry: equal masks, equal bytes
     with (
@@ -110,9 +113,7 @@ def _checked_mask(path: Path, size: tuple[int, int] | None) -> npt.NDArray[np.ui
         hint = " (255 is for ignored pixels, a prediction has none)" if mask.max() == 255 else ""
         raise ArtifactError(f"{path}: labels are 0..{_LAST_LABEL}, found {mask.max()}{hint}")
     if size is not None and mask.shape != tuple(size):
-        raise ArtifactError(
-            f"{path}: the image is {size[0]} x {size[1]}, the mask {mask.shape[0]} x {mask.shape[1]}"
-        )
+        raise ArtifactError(f"{path}: the image has (H, W) {tuple(size)}, the mask {mask.shape}")
     return mask
 
 

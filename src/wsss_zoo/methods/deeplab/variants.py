@@ -43,7 +43,7 @@ class Variant(NamedTuple):
 
 
 VARIANTS: dict[str, Variant] = {
-    # Network of Chen et al. (2015); learning rate and schedule of DSRG's retraining step (Huang et al., 2018).
+    # Network of Chen et al. (2015); training of DSRG's last step (Huang et al., 2018).
     "largefov": Variant(
         backbone="vgg16_largefov",
         backbone_args={},
@@ -104,7 +104,7 @@ VARIANTS: dict[str, Variant] = {
         upsample=2,
         align_corners=False,
     ),
-    # YudeWang/semantic-segmentation-codebase, DeepLab v3+ on full masks; for batches of 16, scale lr linearly.
+    # YudeWang/semantic-segmentation-codebase, v3+ on full masks, batches of 16 (scale lr linearly).
     "v3plus": Variant(
         backbone="resnet101",
         backbone_args={},
