@@ -154,6 +154,7 @@ def test_report_tells_unfinished_stages(make_run: MakeRun) -> None:
             {"rows": [{"miou": "0.5"}]},
             r"rows\[0\]\.miou: expected a number or null, got '0\.5'",
         ),
+        ({"rows": [{"details": {"pxap": "high"}}]}, r"rows\[0\]\.details\.pxap"),
         ({"rows": {}}, r"metrics\.json: rows: expected list"),
         ({"rows": [{"iou": [0.1, "x"]}]}, r"rows\[0\]\.iou\[1\]"),
         ({"stages": [{"seconds": {"fit": "long"}}]}, r"stages\[0\]\.seconds\.fit"),

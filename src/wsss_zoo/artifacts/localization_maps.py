@@ -54,7 +54,7 @@ class LocalizationMaps:
         """Reduce full-size maps for storage.
 
         Stored are the values that come closest to `maps` once `full_size` enlarges them (least squares).
-        Sampling the cells' centres or averaging over cells cost 8 to 20 times as much mIoU
+        Sampling the cells' centres or averaging over cells cost at least 8 times as much mIoU
         (``benchmarks/map_storage.py``).
 
         Args:

@@ -95,6 +95,8 @@ class ResNet38d(Backbone):
 
     def __init__(self, frozen: Literal["stem", "stage2"] = "stage2") -> None:
         super().__init__()
+        if frozen not in _FROZEN:
+            raise WsssZooError(f"resnet38d: frozen is 'stem' or 'stage2', got {frozen!r}")
         self.conv1a = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.b2 = BasicBlock((64, 128, 128), stride=2)
         self.b2_1 = BasicBlock((128, 128, 128))
@@ -112,8 +114,6 @@ class ResNet38d(Backbone):
         self.b7 = Bottleneck(2048, 4096, dilation=4, dropout=0.5)
         self.bn7 = nn.BatchNorm2d(4096)
         self._blocks = [name for name, _ in self.named_children() if name.startswith("b") and name != "bn7"]
-        if frozen not in _FROZEN:
-            raise WsssZooError(f"resnet38d: frozen is 'stem' or 'stage2', got {frozen!r}")
         for name in _FROZEN[frozen]:
             freeze(self.get_submodule(name))
         self.hold_norms()

@@ -231,7 +231,7 @@ def _summarise(run: Run) -> dict[str, Any]:
         "software": software(),
     }
     write_json(run.folder / "metrics.json", metrics)
-    splits = list(dict.fromkeys(row["split"] for row in rows))
+    splits = list(dict.fromkeys(row["split"] for row in rows)) or _predicted_splits(run)
     shown = [(stage, run.results_folder(stage.name)) for stage in run.recipe.stages]
     tiles = run_tiles(shown, run.datamodule, splits)
     panels = {
@@ -247,6 +247,17 @@ def _summarise(run: Run) -> dict[str, Any]:
     close_loggers(loggers)
     write_report(run.folder)
     return metrics
+
+
+def _predicted_splits(run: Run) -> list[str]:
+    """What to show of a run in which nothing is scored, because there is no ground truth."""
+    splits = [
+        split
+        for stage in run.recipe.stages
+        if stage.predict is not None and run.results_folder(stage.name).is_dir()
+        for split in stage.predict.splits
+    ]
+    return list(dict.fromkeys(splits))
 
 
 def _costs(run: Run, stage: Stage) -> dict[str, Any]:

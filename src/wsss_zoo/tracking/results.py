@@ -93,18 +93,15 @@ class Result:
         curve = self.details.get("curve")
         if not isinstance(curve, Mapping):
             return None
-        thresholds, miou = curve.get("thresholds"), curve.get("miou")
-        if not isinstance(thresholds, list) or not isinstance(miou, list) or not thresholds:
-            return None
+        where = f"the threshold curve of {self.label!r}"
+        thresholds = _numbers(curve.get("thresholds"), f"{where}, thresholds")
+        miou = _numbers(curve.get("miou"), f"{where}, miou")
         if len(thresholds) != len(miou):
-            raise ArtifactError(
-                f"the threshold curve of {self.label!r} has {len(thresholds)} thresholds, "
-                f"but {len(miou)} mIoU values"
-            )
+            raise ArtifactError(f"{where} has {len(thresholds)} thresholds, but {len(miou)} mIoU values")
         pairs = [(t, v) for t, v in zip(thresholds, miou, strict=True) if t is not None and v is not None]
         if not pairs:
             return None
-        fixed = self.details.get("fixed_threshold")
+        fixed = number(self.details.get("fixed_threshold"), f"{where}, fixed threshold")
         return Curve(tuple(t for t, _ in pairs), tuple(v for _, v in pairs), fixed)
 
 
@@ -136,12 +133,13 @@ def _parse_result(row: Any, where: str) -> Result:
         key: expect(row.get(key), str, f"{where}.{key}") for key in ("stage", "artifact", "split", "label")
     }
     n_images = number(row.get("n_images"), f"{where}.n_images")
+    details = expect(row.get("details"), dict, f"{where}.details") or {}
     return Result(
         **{key: value if value is not None else MISSING for key, value in texts.items()},
         miou=number(row.get("miou"), f"{where}.miou"),
         iou=_numbers(row.get("iou"), f"{where}.iou"),
         n_images=None if n_images is None else int(n_images),
-        details=expect(row.get("details"), dict, f"{where}.details") or {},
+        details={**details, "pxap": number(details.get("pxap"), f"{where}.details.pxap")},
         provenance=expect(row.get("provenance"), dict, f"{where}.provenance") or {},
         paper=number(row.get("paper"), f"{where}.paper"),
     )

@@ -39,7 +39,8 @@ def results_table(metrics: Mapping[str, Any], per_class: bool = True, width: int
     several = max(1, (width - _FIRST_COLUMN) // _COLUMN)
     count = len(results)
     parts = [range(start, min(start + several, count)) for start in range(0, count, several)]
-    return Group(*(_per_class(results, names, part) for part in parts))
+    tables = [_per_class(results, names, part) for part in parts]
+    return Group(*(item for table in tables for item in ("", table))) if len(tables) > 1 else Group(*tables)
 
 
 def to_csv(metrics: Mapping[str, Any]) -> str:
