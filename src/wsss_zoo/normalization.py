@@ -27,12 +27,12 @@ class Normalization:
         pixels = image.astype(np.float32)
         if self.bgr:
             pixels = pixels[..., ::-1]
-        normalised = (pixels - np.float32(self.mean)) / np.float32(self.std)
+        normalised = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(normalised, dtype=np.float32)
 
     def invert(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """Undo the normalisation: float32 `(H, W, 3)` -> RGB uint8 `(H, W, 3)`, rounded and clipped."""
-        pixels = image * np.float32(self.std) + np.float32(self.mean)
+        pixels = image * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
         if self.bgr:
             pixels = pixels[..., ::-1]
         return np.ascontiguousarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))

@@ -53,7 +53,9 @@ def test_unknown_output_stride_is_told():
 def test_frozen_norm_neither_moves_nor_learns(name):
     network = meta(name, frozen_norm=True).train()
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    assert not any(layer.training or layer.weight.requires_grad or layer.bias.requires_grad for layer in norms)
+    assert not any(
+        layer.training or layer.weight.requires_grad or layer.bias.requires_grad for layer in norms
+    )
     free = meta(name, frozen_norm=False).train()
     norms = [layer for layer in free.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert all(layer.training and layer.weight.requires_grad for layer in norms)

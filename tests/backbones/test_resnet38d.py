@@ -31,7 +31,7 @@ def shapes():
 def backbone(shapes):
     network = create_backbone("resnet38d")
     network.load_state_dict(rule_weights(shapes, resnet38_factor))
-    yield network.eval()
+    return network.eval()
 
 
 @pytest.fixture(scope="module")

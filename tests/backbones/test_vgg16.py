@@ -97,7 +97,9 @@ def test_largefov_is_deeplabs_network(weights):
             dilation = 2 if group == 5 else 1
             for index in range(1, count + 1):
                 key = f"conv{group}_{index}"
-                x = F.conv2d(x, weights[f"{key}.weight"], weights[f"{key}.bias"], 1, dilation, dilation).relu()
+                x = F.conv2d(
+                    x, weights[f"{key}.weight"], weights[f"{key}.bias"], 1, dilation, dilation
+                ).relu()
             if stride is not None:
                 x = F.max_pool2d(x, 3, stride, 1)
         conv5 = x

@@ -112,7 +112,17 @@ def _killed_when(condition, command: list[str]) -> bool:
 
 def test_a_killed_run_continues_and_ends_with_the_same_figures(tmp_path, small_recipe, finished_run):
     run = tmp_path / "small"
-    command = [sys.executable, "-m", "wsss_zoo.cli", "run", str(small_recipe), "-o", str(tmp_path), "--wandb", "off"]
+    command = [
+        sys.executable,
+        "-m",
+        "wsss_zoo.cli",
+        "run",
+        str(small_recipe),
+        "-o",
+        str(tmp_path),
+        "--wandb",
+        "off",
+    ]
 
     def count(folder: str) -> int:
         path = run / folder
@@ -173,7 +183,11 @@ def test_a_stage_without_images_is_an_error(tmp_path, small_recipe, small_data):
     empty.write_text("nothing_here\n")
     with pytest.raises(DataError, match="none of the 1 images"):
         run_recipe(
-            str(small_recipe), [f"stages.cam.fit.split={empty}"], output_dir=tmp_path, only=["cam"], wandb="off"
+            str(small_recipe),
+            [f"stages.cam.fit.split={empty}"],
+            output_dir=tmp_path,
+            only=["cam"],
+            wandb="off",
         )
 
 
@@ -202,7 +216,11 @@ def test_number_of_classes_is_linked_and_a_conflict_is_refused(tmp_path, small_r
 def test_evaluating_a_split_that_was_not_predicted(tmp_path, small_recipe):
     with pytest.raises(DataError, match="images of 'val' have no result"):
         run_recipe(
-            str(small_recipe), ["stages.cam.predict.splits=[train]"], output_dir=tmp_path, only=["cam"], wandb="off"
+            str(small_recipe),
+            ["stages.cam.predict.splits=[train]"],
+            output_dir=tmp_path,
+            only=["cam"],
+            wandb="off",
         )
 
 

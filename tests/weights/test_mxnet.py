@@ -67,8 +67,13 @@ def test_a_single_number_in_the_newest_layout(tmp_path):
 
 @pytest.mark.parametrize(
     "array",
-    [struct.pack("<I", 0), struct.pack("<II", 0xF993FAC8, 0), struct.pack("<Iii", 0xF993FAC9, 0, 0)]
-    + [struct.pack("<Iii", 0xF993FACA, 0, -1)],
+    [
+        struct.pack("<I", 0),
+        struct.pack("<II", 0xF993FAC8, 0),
+        struct.pack("<Iii", 0xF993FAC9, 0, 0),
+        struct.pack("<Iii", 0xF993FACA, 0, -1),
+    ],
+    ids=["legacy", "v1", "v2", "v3"],
 )
 def test_an_absent_array_is_empty(tmp_path, array):
     rest = mxnet_bytes({"b": np.ones(3, np.float32)}, "v2")[24:]

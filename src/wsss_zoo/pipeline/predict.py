@@ -95,7 +95,7 @@ class Predictor(L.LightningModule):
         folder: the stage's folder.
     """
 
-    def __init__(self, method: L.LightningModule, settings: Predict, folder: Path) -> None:
+    def __init__(self, method: Any, settings: Predict, folder: Path) -> None:
         super().__init__()
         self.method = method
         self.settings = settings
@@ -121,7 +121,7 @@ class Predictor(L.LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Predict one image and write it."""
-        kind = str(self.method.kind)
+        kind = self.method.kind
         if kind == "localizer":
             self._write_maps(batch)
         elif kind == "segmenter":
@@ -177,7 +177,7 @@ def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def predict(
-    method: L.LightningModule,
+    method: Any,
     settings: Predict,
     records: Sequence[Record],
     datamodule: SegmentationDataModule,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from wsss_zoo.methods import create_model
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
 from wsss_zoo.refine.dense_crf import DenseCRF
 from wsss_zoo.weights.pretrained import load_pretrained
-
-if TYPE_CHECKING:
-    from lightning import LightningModule
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -98,7 +95,7 @@ def _image_files(images: Sequence[Path]) -> list[Path]:
 
 @torch.no_grad()
 def _probabilities(
-    method: LightningModule,
+    method: Any,
     image: npt.NDArray[np.uint8],
     scales: Sequence[float],
     flip: bool,

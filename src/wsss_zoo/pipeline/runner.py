@@ -79,7 +79,7 @@ def run_stages(
     Returns:
         The content of `metrics.json`.
     """
-    is_main = rank_zero_only.rank == 0
+    is_main = _is_first_rank()
     with locked(folder) if is_main else nullcontext():
         datamodule = build_datamodule(recipe)
         splits = {
@@ -97,6 +97,11 @@ def run_stages(
         for plan in plans:
             _run_step(run, plan, fingerprints, is_main)
         return _summarise(run) if is_main else {}
+
+
+def _is_first_rank() -> bool:
+    """Whether this is the first of the processes that train together (Lightning reads it from the launcher)."""
+    return bool(rank_zero_only(lambda: True)())
 
 
 def _run_step(run: Run, plan: StepPlan, fingerprints: dict[str, str], is_main: bool) -> None:
@@ -147,7 +152,8 @@ def _fit_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
     if masks not in (None, "ground_truth"):
         masks = run.results_folder(str(masks)) / stage.fit.masks_kind
     config = {"stage": stage.name, **plan.settings}
-    loggers = stage_loggers(run.folder, run.recipe.name, stage.name, run.wandb, config)
+    kind = stage.fit.method.class_path.rpartition(".")[2]
+    loggers = stage_loggers(run.folder, run.recipe.name, stage.name, run.wandb, config, kind=kind)
     return fit(
         run.recipe,
         stage.fit,

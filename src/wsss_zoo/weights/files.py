@@ -114,6 +114,8 @@ def _load_torch(path: Path) -> Any:
                 f"{path} holds more than tensors and is not loaded, because that could run code; where you "
                 "trust it, save its state dict alone: torch.save(model.state_dict(), ...)"
             ) from error
-        raise WeightsError(f"{path} is no PyTorch file, or is damaged; download it again") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} cannot be read as PyTorch weights: {error}") from error
+        raise WeightsError(
+            f"{path} cannot be read as PyTorch weights: {reason}; download it again"
+        ) from error
+    except Exception as error:  # arbitrary bytes make the unpickler fail in any way, as with an empty stack
+        raise WeightsError(f"{path} cannot be read as PyTorch weights: {error}; download it again") from error

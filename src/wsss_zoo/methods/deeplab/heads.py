@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP  # type: ignore[import-untyped]
+from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from wsss_zoo.backbones.backbone import Backbone, freeze_norms
 from wsss_zoo.errors import WsssZooError
