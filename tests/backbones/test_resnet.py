@@ -92,8 +92,9 @@ def test_irn_classifier_learns_from_layer3_on(detached):
     assert with_gradient == ({"layer3", "layer4"} if detached else {"layer1", "layer2", "layer3", "layer4"})
 
 
-@pytest.mark.parametrize(("size", "grid"), [(321, 41), (513, 65)])
+@pytest.mark.parametrize(("size", "grid"), [(321, 41), (513, 65), (320, 41)])
 def test_msra_grid(size, grid):
+    """320: the pool rounds up, as in Caffe (rounding down gives 40)."""
     network = meta("resnet101_msra")
     with torch.device("meta"):
         maps = network(torch.empty(1, 3, size, size))

@@ -25,7 +25,7 @@ stages:
       workers: 1
       refiner:
         class_path: wsss_zoo.refine.PseudoLabels
-        init_args: {{background: threshold, value: 0.4, crf: null}}
+        init_args: {{background: threshold, value: 0.4, crf: null, crf_args: null}}
   deeplab:
     fit:
       method:

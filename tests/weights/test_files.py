@@ -69,7 +69,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, capsys, zipped):
     torch.save({"state_dict": Payload()}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(WeightsError, match=r"evil\.pth holds more than tensors .* could run code"):
         read_state_dict(path)
-    (tmp_path / "evil.pickle.pth").write_bytes(pickle.dumps(Payload()))
+    (tmp_path / "evil.pickle.pth").write_bytes(pickle.dumps(Payload(), protocol=2))
     with pytest.raises(WeightsError, match=r"evil\.pickle\.pth"):
         read_state_dict(tmp_path / "evil.pickle.pth")
     assert "must not run" not in capsys.readouterr().out

@@ -26,7 +26,7 @@ class MiniVOCDataModule(VOC2012DataModule):
       colours and shapes with the classes; one to three objects hide each other; sizes differ three times.
     * **Light.** Exposure, contrast, colour cast, blur, noise and JPEG (quality 92).
 
-    `prepare_data` draws the set below `root` (about 12 s for 500 images on one core), goes on after a stop,
+    `prepare_data` draws the set below `root` (about 15 s for 500 images on one core), goes on after a stop,
     and does nothing when it is there. Labels are the box names of the XML files, as on VOC.
 
     Args:

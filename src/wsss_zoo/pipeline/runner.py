@@ -23,6 +23,7 @@ from wsss_zoo.pipeline.panels import run_tiles
 from wsss_zoo.pipeline.plan import EVERYTHING, Selection, StepPlan, plan_run, require_inputs
 from wsss_zoo.pipeline.provenance import provenance, software
 from wsss_zoo.pipeline.recipe import Recipe, Stage
+from wsss_zoo.pipeline.signatures import import_class
 from wsss_zoo.pipeline.stage_folder import StageFolder
 from wsss_zoo.tracking.loggers import WandbMode, close_loggers, log_panels, log_results, stage_loggers
 from wsss_zoo.tracking.panels import compose_panel
@@ -81,6 +82,7 @@ def run_stages(
     """
     is_main = _is_first_rank()
     with locked(folder) if is_main else nullcontext():
+        _check_refiners(recipe)
         datamodule = build_datamodule(recipe)
         splits = {
             split for plan in plan_run(recipe, folder, selection, shared=shared) for split in plan.splits
@@ -97,6 +99,13 @@ def run_stages(
         for plan in plans:
             _run_step(run, plan, fingerprints, is_main)
         return _summarise(run) if is_main else {}
+
+
+def _check_refiners(recipe: Recipe) -> None:
+    """Build every refiner once, so that wrong values are told before hours of training, not after."""
+    for stage in recipe.stages:
+        if stage.refine is not None:
+            import_class(stage.refine.refiner.class_path)(**stage.refine.refiner.init_args)
 
 
 def _is_first_rank() -> bool:

@@ -115,7 +115,7 @@ def _load_torch(path: Path) -> Any:
                 "trust it, save its state dict alone: torch.save(model.state_dict(), ...)"
             ) from error
         raise WeightsError(
-            f"{path} cannot be read as PyTorch weights: {reason}; download it again"
+            f"{path} cannot be read as PyTorch weights: it is damaged or of another kind; download it again"
         ) from error
     except Exception as error:  # arbitrary bytes make the unpickler fail in any way, as with an empty stack
         raise WeightsError(f"{path} cannot be read as PyTorch weights: {error}; download it again") from error

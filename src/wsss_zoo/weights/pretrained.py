@@ -50,8 +50,8 @@ def save_pretrained(
         metadata = {_KEY: json.dumps(description, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: the hyper-parameters of {cls.__qualname__} cannot be written down ({error}); use numbers, "
-            "text, lists and dictionaries of these"
+            f"{path}: the hyper-parameters of {cls.__qualname__} cannot be written down ({error}); "
+            "use numbers, text, lists and dictionaries of these"
         ) from error
     content = safetensors.torch.save(tensors, metadata=metadata)
     with atomic_write(path) as file:
