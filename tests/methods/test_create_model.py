@@ -16,7 +16,8 @@ from tests.methods.tiny import TINY, ColouredSquares
 from wsss_zoo import create_model, list_models
 from wsss_zoo.errors import WeightsError, WsssZooError
 from wsss_zoo.methods import CAM, MODELS, DeepLab
-from wsss_zoo.weights.pretrained import export_state_dict, load_pretrained, save_pretrained
+from wsss_zoo.methods.published import load_pretrained
+from wsss_zoo.weights.pretrained import export_state_dict, save_pretrained
 
 PARITY = Path(__file__).parents[1] / "parity"
 IMAGES = torch.randn(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))

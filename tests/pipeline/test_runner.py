@@ -78,7 +78,7 @@ def test_unchanged_stages_are_reused_and_changed_ones_run(tmp_path, small_recipe
 
 
 def test_only_from_and_force(tmp_path, small_recipe):
-    with pytest.raises(RecipeError, match=r"needs the predict of 'cam', which has not been run"):
+    with pytest.raises(RecipeError, match=r"needs the fit of 'cam', which has not been run"):
         run_recipe(str(small_recipe), output_dir=tmp_path, only=["pseudo_labels"], wandb="off")
     run_recipe(str(small_recipe), output_dir=tmp_path, only=["cam"], wandb="off")
     assert not (tmp_path / "small" / "pseudo_labels").exists()
@@ -230,7 +230,7 @@ def test_maps_are_those_of_the_method(finished_run, small_data):
 
     from wsss_zoo.data import MiniVOCDataModule
     from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize
-    from wsss_zoo.weights.pretrained import load_pretrained
+    from wsss_zoo.methods.published import load_pretrained
 
     method = load_pretrained(finished_run / "cam/checkpoints/weights.safetensors")
     data = MiniVOCDataModule(small_data, n_train=12, n_val=8, image_size=64)

@@ -11,10 +11,10 @@ from lightning import LightningModule
 from torch import nn
 
 from wsss_zoo.errors import WeightsError
+from wsss_zoo.methods.published import load_pretrained
 from wsss_zoo.weights.files import read_state_dict
 from wsss_zoo.weights.pretrained import (
     export_state_dict,
-    load_pretrained,
     load_weights,
     read_metadata,
     save_pretrained,

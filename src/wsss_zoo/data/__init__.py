@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsss_zoo.data.datamodule import SegmentationDataModule
     from wsss_zoo.data.image_folder import ImageFolderDataModule
-    from wsss_zoo.data.minivoc import MiniVOCDataModule
+    from wsss_zoo.data.minivoc.datamodule import MiniVOCDataModule
     from wsss_zoo.data.record import Record
     from wsss_zoo.data.voc import VOC2012DataModule
 
 _LOCATIONS = {
     "ImageFolderDataModule": "image_folder",
-    "MiniVOCDataModule": "minivoc",
+    "MiniVOCDataModule": "minivoc.datamodule",
     "Record": "record",
     "SegmentationDataModule": "datamodule",
     "VOC2012DataModule": "voc",

@@ -37,7 +37,7 @@ def prepare(name: str, root: str | os.PathLike[str]) -> None:
     if name == "voc2012":
         _prepare_voc(root)
     elif name == "minivoc":
-        from wsss_zoo.data.minivoc import MiniVOCDataModule
+        from wsss_zoo.data.minivoc.datamodule import MiniVOCDataModule
 
         MiniVOCDataModule(root=str(root)).prepare_data()
     elif name == "image_folder":

@@ -16,7 +16,7 @@ from wsss_zoo.errors import WeightsError
 from wsss_zoo.methods import build_from_class_path
 from wsss_zoo.weights.files import read_state_dict, unwrap
 from wsss_zoo.weights.layouts import Published, load_strictly, recognise
-from wsss_zoo.weights.pretrained import read_metadata
+from wsss_zoo.weights.pretrained import load_weights, read_metadata
 
 _HUB = "hf://"
 #: Top-level names of every network here: exported state dicts have these and nothing else.
@@ -67,6 +67,27 @@ def load_published(
     return module.eval()
 
 
+def load_pretrained(path: str | Path) -> LightningModule:
+    """Build the module a file describes and fill it.
+
+    Raises:
+        WeightsError: the file does not describe a module (it was not written by this package).
+    """
+    description = read_metadata(path)
+    if description is None:
+        raise WeightsError(
+            f"{path} does not tell which model it is for; name it: "
+            'wsss_zoo.create_model("cam", weights=...) or wsss-zoo predict --model cam'
+        )
+    hparams = {**description["hparams"]}
+    if "backbone_weights" in hparams:
+        hparams["backbone_weights"] = None
+    module = build_from_class_path(description["class_path"], hparams)
+    load_weights(module, path)
+    module.class_names = description.get("class_names")  # type: ignore[assignment]
+    return module.eval()
+
+
 def download_from_hub(address: str) -> Path:
     """`hf://owner/repository/file` -> the local file.
 
@@ -100,7 +121,7 @@ def _hparams_of_file(path: Path, name: str, class_path: str) -> dict[str, Any]:
         if description["class_path"] != class_path:
             raise WeightsError(
                 f"{path} holds a {description['class_path']}, not the model {name!r} ({class_path}); "
-                "wsss_zoo.weights.pretrained.load_pretrained builds what a file holds"
+                "wsss_zoo.methods.published.load_pretrained builds what a file holds"
             )
         hparams = dict(description["hparams"])
     elif path.suffix == ".ckpt":

@@ -59,7 +59,8 @@ def evaluate(
             if missing:
                 raise DataError(
                     f"stages.{stage}.evaluate: {len(missing)} of {len(records)} images of {split!r} have no "
-                    f"result in {folder / kind}, first {missing[0]}; add the split to the stage that writes them"
+                    f"result in {folder / kind}, first {missing[0]}; add the split to the stage's predict or "
+                    "refine"
                 )
             pairs = ((folder / kind / (r.image_id + EXTENSIONS[kind]), r) for r in records)
             progress = tqdm(

@@ -18,8 +18,8 @@ from wsss_zoo.data.images import read_rgb
 from wsss_zoo.errors import DataError, WsssZooError
 from wsss_zoo.methods import create_model
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
+from wsss_zoo.methods.published import load_pretrained
 from wsss_zoo.refine.dense_crf import DenseCRF
-from wsss_zoo.weights.pretrained import load_pretrained
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 

@@ -109,7 +109,7 @@ def _check_refiners(recipe: Recipe) -> None:
 
 
 def _is_first_rank() -> bool:
-    """Whether this is the first of the processes that train together (Lightning reads it from the launcher)."""
+    """Whether this is the first of the processes that train together, as Lightning reads it."""
     return bool(rank_zero_only(lambda: True)())
 
 
@@ -175,9 +175,9 @@ def _fit_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
 
 
 def _predict_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
+    from wsss_zoo.methods.published import load_pretrained
     from wsss_zoo.pipeline.fit import load_trained
     from wsss_zoo.pipeline.predict import predict
-    from wsss_zoo.weights.pretrained import load_pretrained
 
     assert stage.predict is not None
     source = stage.predict.weights or stage.name

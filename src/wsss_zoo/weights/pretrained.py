@@ -101,26 +101,3 @@ def load_weights(module: LightningModule, path: str | Path) -> None:
         WeightsError: names the keys that do not fit.
     """
     load_strictly(cast(nn.Module, module.network), read_state_dict(path), str(path))
-
-
-def load_pretrained(path: str | Path) -> LightningModule:
-    """Build the module a file describes and fill it.
-
-    Raises:
-        WeightsError: the file does not describe a module (it was not written by this package).
-    """
-    description = read_metadata(path)
-    if description is None:
-        raise WeightsError(
-            f"{path} does not tell which model it is for; name it: "
-            'wsss_zoo.create_model("cam", weights=...) or wsss-zoo predict --model cam'
-        )
-    from wsss_zoo.methods import build_from_class_path
-
-    hparams = {**description["hparams"]}
-    if "backbone_weights" in hparams:
-        hparams["backbone_weights"] = None
-    module = build_from_class_path(description["class_path"], hparams)
-    load_weights(module, path)
-    module.class_names = description.get("class_names")  # type: ignore[assignment]
-    return module.eval()

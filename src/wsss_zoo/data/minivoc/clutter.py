@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wsss_zoo.data.minivoc_shapes import (
+from wsss_zoo.data.minivoc.shapes import (
     COATS,
     GLASS,
     PAINTS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from wsss_zoo.data.minivoc_files import DEVKIT, generate_minivoc
-from wsss_zoo.data.minivoc_scene import CLASS_NAMES
+from wsss_zoo.data.minivoc.files import DEVKIT, generate_minivoc
+from wsss_zoo.data.minivoc.scene import CLASS_NAMES
 from wsss_zoo.data.voc import VOC2012DataModule
 
 __all__ = ["CLASS_NAMES", "MiniVOCDataModule", "generate_minivoc"]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
 from wsss_zoo.artifacts.masks import save_mask
 from wsss_zoo.artifacts.saliency import save_saliency
-from wsss_zoo.data.minivoc_scene import CLASS_NAMES, Scene, render_scene
+from wsss_zoo.data.minivoc.scene import CLASS_NAMES, Scene, render_scene
 from wsss_zoo.errors import DataError
 
 #: Raised whenever the same seed gives other pictures than before.

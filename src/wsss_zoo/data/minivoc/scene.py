@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsss_zoo.data.minivoc_clutter import CLUTTER, NEAR_CLUTTER
-from wsss_zoo.data.minivoc_render import (
+from wsss_zoo.data.minivoc.clutter import CLUTTER, NEAR_CLUTTER
+from wsss_zoo.data.minivoc.render import (
     SUPERSAMPLING,
     Drawing,
     Item,
@@ -30,8 +30,8 @@ from wsss_zoo.data.minivoc_render import (
     share_inside,
     void_ring,
 )
-from wsss_zoo.data.minivoc_shapes import SHAPES, Part
-from wsss_zoo.data.minivoc_textures import PLACES
+from wsss_zoo.data.minivoc.shapes import SHAPES, Part
+from wsss_zoo.data.minivoc.textures import PLACES
 
 CLASS_NAMES: tuple[str, ...] = tuple(SHAPES)
 VOID = 255

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from wsss_zoo.data.minivoc_shapes import Part
-from wsss_zoo.data.minivoc_textures import Pixels, noise
+from wsss_zoo.data.minivoc.shapes import Part
+from wsss_zoo.data.minivoc.textures import Pixels, noise
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
