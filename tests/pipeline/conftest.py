@@ -16,7 +16,11 @@ stages:
     fit:
       method:
         class_path: wsss_zoo.methods.CAM
-        init_args: {{backbone: timm/test_efficientnet, backbone_weights: null, backbone_args: {{output_stride: 8}}, lr: 0.05}}
+        init_args:
+          backbone: timm/test_efficientnet
+          backbone_weights: null
+          backbone_args: {{output_stride: 8}}
+          lr: 0.05
       data: {{batch_size: 4, crop_size: 64}}
       trainer: {{max_epochs: 2, enable_model_summary: false, log_every_n_steps: 1}}
     predict: {{scales: [1.0, 1.5]}}

@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_figures_and_nothing_is_left_of_a_finished_
 ):
     run_recipe(str(small_recipe), ["data.num_workers=1"], output_dir=tmp_path, wandb="off")
     assert figures(tmp_path / "small") == figures(finished_run)
-    assert not [path for path in (tmp_path / "small").rglob("*.tmp")]
+    assert not list((tmp_path / "small").rglob("*.tmp"))
 
 
 def test_unchanged_stages_are_reused_and_changed_ones_run(tmp_path, small_recipe):
