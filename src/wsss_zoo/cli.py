@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -149,6 +151,7 @@ def _run(options: argparse.Namespace) -> None:
     from wsss_zoo.pipeline.plan import Selection
     from wsss_zoo.pipeline.run import dry_run, load, run_recipe
 
+    _quieten_lightning()
     only = tuple(name for name in options.only.split(",") if name)
     loaded = load(options.recipe, options.overrides)
     if options.dry_run:
@@ -169,6 +172,18 @@ def _run(options: argparse.Namespace) -> None:
         from wsss_zoo.pipeline.console import print_run
 
         print_run(metrics, options.output / loaded.name)
+
+
+def _quieten_lightning() -> None:
+    """Leave out hardware lines and advertisements that Lightning prints for every stage."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        r".*in eval mode at the start of training.*",  # frozen batch norm
+        r".*does not have many workers.*",
+        r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
+        r".*training batches .* is smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _list(options: argparse.Namespace) -> None:

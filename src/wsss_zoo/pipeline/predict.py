@@ -119,8 +119,8 @@ class Predictor(L.LightningModule):
             self._pending.clear()
             self._pool = None
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Predict one image and write it."""
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> str:
+        """Predict one image and write it; gives its id."""
         kind = self.method.kind
         if kind == "localizer":
             self._write_maps(batch)
@@ -133,6 +133,7 @@ class Predictor(L.LightningModule):
                 scores, batch["size"], mode="bilinear", align_corners=False
             )
             save_saliency(path, resized[0, 0].float().cpu().numpy())
+        return str(batch["image_id"])
 
     def _write_maps(self, batch: dict[str, Any]) -> None:
         labels = batch["labels"]

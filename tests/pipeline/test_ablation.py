@@ -1,0 +1,72 @@
+"""Ablations: variants share what does not differ, and stand beside the paper."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from wsss_zoo import run_recipe
+from wsss_zoo.errors import RecipeError
+from wsss_zoo.pipeline.ablation import load_ablation
+from wsss_zoo.pipeline.plan import Selection
+from wsss_zoo.pipeline.run import dry_run, load
+
+ABLATION = """
+title: background score
+base: {base}
+variants:
+  low: {{stages.pseudo_labels.refine.refiner.value: 0.1}}
+  high: {{stages.pseudo_labels.refine.refiner.value: 0.8}}
+result: {{stage: pseudo_labels, split: train}}
+paper:
+  source: Table 1 of a paper
+  values: {{low: 12.5}}
+"""
+
+
+@pytest.fixture
+def ablation(tmp_path, small_recipe):
+    path = tmp_path / "background.yaml"
+    path.write_text(ABLATION.format(base=small_recipe))
+    return path
+
+
+def test_variants_share_the_classifier_and_the_paper_stands_beside(ablation, tmp_path, capsys):
+    metrics = run_recipe(str(ablation), output_dir=tmp_path / "runs", wandb="off")
+    assert [(row["variant"], row["paper"]) for row in metrics["rows"]] == [("low", 12.5), ("high", None)]
+    assert metrics["rows"][0]["miou"] != metrics["rows"][1]["miou"]
+    folder = tmp_path / "runs" / "background"
+    assert (folder / "low" / "cam" / "maps").is_dir()
+    assert not (folder / "high" / "cam").exists()
+    assert not (folder / "low" / "deeplab").exists()
+    assert "Table 1 of a paper" in (folder / "report.html").read_text()
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    plans = dry_run(load(str(ablation)), tmp_path / "runs", Selection())
+    assert {plan.action for steps in plans.values() for plan in steps} == {"reuse"}
+    from wsss_zoo.pipeline.console import print_run
+
+    print_run(metrics, folder)
+    assert "12.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variants": {}}, "variants: there is none"),
+        ({"paper": {"source": "x", "values": {"lo": 1.0}}}, r"did you mean 'low'\?"),
+        ({"result": {"stage": "pseudo_labels"}}, r"result\.split: is missing"),
+        ({"variants": {"low": {"stages.cam.fit.method.lrr": 1}}}, r"variant 'low' .*lrr: unknown key"),
+        ({"variants": {"low": 3}}, "expected overrides"),
+        ({"results": {}}, r"did you mean 'result'\?"),
+    ],
+)
+def test_mistakes(small_recipe, change, message):
+    content = {
+        "base": str(small_recipe),
+        "variants": {"low": {}},
+        "result": {"stage": "pseudo_labels", "split": "train"},
+        **change,
+    }
+    with pytest.raises(RecipeError, match=f"(?s){message}"):
+        load_ablation("a", content)
