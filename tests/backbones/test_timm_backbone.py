@@ -38,6 +38,27 @@ def test_chosen_levels():
     assert [tuple(stage) for stage in network.stages] == [("stage1", 24, 4), ("stage2", 112, 16)]
 
 
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "resnet18", "swin_tiny_patch4_window7_224"])
+def test_the_final_map_is_what_the_classifier_pools(model):
+    whole = timm.create_model(model, pretrained=False, num_classes=5).eval()
+    network = create_backbone(f"timm/{model}", out_indices=[1], final=True).eval()
+    network.features.load_state_dict(whole.state_dict(), strict=False)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        maps = network(images)
+        pooled = maps["final"].mean((2, 3))
+        expected = whole.forward_head(whole.forward_features(images), pre_logits=True)
+    assert list(maps) == ["stage1", "final"]
+    assert maps["final"].shape[1:] == (network.out_channels, 7, 7)
+    assert network.out_stride == 32
+    assert torch.allclose(pooled, expected, atol=1e-5)
+
+
+def test_final_map_of_the_wrong_level_is_told():
+    with pytest.raises(WsssZooError, match="has 5 feature levels"):
+        create_backbone("timm/tf_efficientnet_lite0", out_indices=[7], final=True)
+
+
 def test_channels_last_models_are_turned_around():
     with torch.device("meta"):
         network = create_backbone("timm/swin_tiny_patch4_window7_224", out_indices=(0,))

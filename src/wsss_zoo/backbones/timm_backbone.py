@@ -26,6 +26,9 @@ class TimmBackbone(Backbone):
             (removed strides become dilation). A model that reduces less by itself, such as a vision
             transformer, is left as it is.
         out_indices: the feature levels to expose (timm's indices); default: all.
+        final: expose, as the deepest map `final`, also what the model's own classifier pools. In an
+            EfficientNet that is the widest map, behind the last 1x1 convolution and its activation; the
+            deepest feature level before it is a linear bottleneck. A CAM wants this one.
         frozen_norm: batch norm stays in evaluation mode and is not learnt.
         drop_path_rate: stochastic depth in training.
 
@@ -39,23 +42,25 @@ class TimmBackbone(Backbone):
         model: str,
         output_stride: int = 32,
         out_indices: tuple[int, ...] | None = None,
+        final: bool = False,
         frozen_norm: bool = False,
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        self.final = final
+        self.out_indices = None if out_indices is None else tuple(out_indices)
         arguments: dict[str, Any] = {}
         if output_stride != 32:  # timm's own; models without the argument refuse it even then
             arguments["output_stride"] = output_stride
-        if out_indices is not None:
-            arguments["out_indices"] = tuple(out_indices)
+        if self.out_indices is not None and not final:
+            arguments["out_indices"] = self.out_indices
         if drop_path_rate:
             arguments["drop_path_rate"] = drop_path_rate
         if not timm.is_model(model):
             raise WsssZooError(f"timm has no model {model!r}; {_similar(model)}")
         try:
-            self.features: nn.Module = timm.create_model(
-                model, pretrained=False, features_only=True, **arguments
-            )
+            kind = {"num_classes": 0, "global_pool": ""} if final else {"features_only": True}
+            self.features: nn.Module = timm.create_model(model, pretrained=False, **kind, **arguments)
         except (
             RuntimeError,
             NotImplementedError,
@@ -68,11 +73,7 @@ class TimmBackbone(Backbone):
                 f"timm's {model} cannot give feature maps with {arguments or 'its own strides'}: "
                 f"{str(error) or type(error).__name__}; leave these settings out or choose another model"
             ) from error
-        info = cast(FeatureInfo, self.features.feature_info)
-        self.stages = tuple(
-            Stage(f"stage{index}", channels, stride)
-            for index, (channels, stride) in enumerate(zip(info.channels(), info.reduction(), strict=True), 1)
-        )
+        self.stages = self._stages(model)
         if self.out_stride > output_stride:
             raise WsssZooError(
                 f"timm's {model} ignores output_stride={output_stride}: its deepest map has stride "
@@ -84,12 +85,44 @@ class TimmBackbone(Backbone):
             self.norm = "frozen"
         self.hold_norms()
 
+    def _stages(self, model: str) -> tuple[Stage, ...]:
+        if not self.final:
+            info = cast(FeatureInfo, self.features.feature_info)
+            levels = list(zip(info.channels(), info.reduction(), strict=True))
+            return tuple(Stage(f"stage{index}", *level) for index, level in enumerate(levels, 1))
+        if not hasattr(self.features, "forward_intermediates"):
+            raise WsssZooError(f"timm's {model} cannot give its final map beside others; leave out final")
+        every = cast(list[dict[str, Any]], self.features.feature_info)
+        chosen = range(len(every)) if self.out_indices is None else self.out_indices
+        if any(not -len(every) <= index < len(every) for index in chosen):
+            raise WsssZooError(
+                f"timm's {model} has {len(every)} feature levels, out_indices are {list(chosen)}"
+            )
+        levels = [(every[index]["num_chs"], every[index]["reduction"]) for index in chosen]
+        width = cast(int, self.features.num_features)
+        return (
+            *(Stage(f"stage{index}", *level) for index, level in enumerate(levels, 1)),
+            Stage("final", width, every[-1]["reduction"]),
+        )
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps by name."""
+        if self.final:
+            return self._with_final(images)
         maps = self.features(images)
         if self.channels_last:
             maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
         return {stage.name: x for stage, x in zip(self.stages, maps, strict=True)}
+
+    def _with_final(self, images: Tensor) -> dict[str, Tensor]:
+        indices = None if self.out_indices is None else list(self.out_indices)
+        forward = cast(Any, self.features).forward_intermediates
+        final, maps = forward(images, indices=indices, output_fmt="NCHW")
+        if final.ndim != 4:
+            raise WsssZooError("this timm model ends in tokens, not in a map; leave out final")
+        if final.shape[1] != self.out_channels:
+            final = final.permute(0, 3, 1, 2).contiguous()
+        return {stage.name: x for stage, x in zip(self.stages, [*maps, final], strict=True)}
 
 
 def normalization_of(model: str) -> Normalization:

@@ -95,7 +95,10 @@ def score_maps(
     Returns:
         `miou`, `iou` (at the best threshold), `n_images`, `details`.
     """
-    sweep = ThresholdSweep(num_classes, thresholds=thresholds, fixed_threshold=threshold)
+    # the first rank alone evaluates; waiting for the others in compute() would never end
+    sweep = ThresholdSweep(
+        num_classes, thresholds=thresholds, fixed_threshold=threshold, sync_on_compute=False
+    )
     count = 0
     for path, truth in pairs:
         maps = LocalizationMaps.load(path)
@@ -129,7 +132,7 @@ def score_masks(pairs: Iterable[tuple[Path, np.ndarray]], num_classes: int) -> d
     Returns:
         `miou`, `iou`, `n_images`, `details`.
     """
-    metric = MeanIoU(num_classes + 1)
+    metric = MeanIoU(num_classes + 1, sync_on_compute=False)  # as in `score_maps`
     count = 0
     for path, truth in pairs:
         mask = load_mask(path)

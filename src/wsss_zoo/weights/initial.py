@@ -109,7 +109,7 @@ def timm_feature_weights(features: nn.Module, state_dict: Mapping[str, Tensor]) 
     levels) is left out; an unknown key inside a module that it has is kept, for a strict load to report.
     """
     own = features.state_dict()
-    modules = {name for name, _ in features.named_children()}
+    modules = {name for name, child in features.named_children() if child.state_dict()}
     renamed = {}
     for key, value in state_dict.items():
         flat = key.replace(".", "_", 1)
