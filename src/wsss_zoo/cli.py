@@ -151,7 +151,6 @@ def _run(options: argparse.Namespace) -> None:
     from wsss_zoo.pipeline.plan import Selection
     from wsss_zoo.pipeline.run import dry_run, load, run_recipe
 
-    _quieten_lightning()
     only = tuple(name for name in options.only.split(",") if name)
     loaded = load(options.recipe, options.overrides)
     if options.dry_run:
@@ -159,6 +158,7 @@ def _run(options: argparse.Namespace) -> None:
 
         print_plan(dry_run(loaded, options.output, Selection(only, options.start, options.force)))
         return
+    _quieten_lightning()
     metrics = run_recipe(
         options.recipe,
         options.overrides,
@@ -176,6 +176,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _quieten_lightning() -> None:
     """Leave out hardware lines and advertisements that Lightning prints for every stage."""
+    import lightning  # noqa: F401  # sets its own log level when it is imported
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         r".*in eval mode at the start of training.*",  # frozen batch norm

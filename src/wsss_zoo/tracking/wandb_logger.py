@@ -77,7 +77,8 @@ class StageWandbLogger(WandbLogger):
 def _open_run(**settings: Any) -> wandb.Run:
     import wandb
 
-    run = wandb.init(**settings)
+    # quiet: its summary after every stage would bury the run's own table
+    run = wandb.init(**settings, settings=wandb.Settings(quiet=True))
     run.define_metric(_STEP)
     run.define_metric("*", step_metric=_STEP, step_sync=True)
     return run
