@@ -53,18 +53,22 @@ def test_variants_share_the_classifier_and_the_paper_stands_beside(ablation, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variants": {}}, "variants: there is none"),
+        ({"variants": {}}, "variants: there are 0"),
+        ({"variants": {"low": {}}, "paper": None}, "variants: there are 1"),
         ({"paper": {"source": "x", "values": {"lo": 1.0}}}, r"did you mean 'low'\?"),
         ({"result": {"stage": "pseudo_labels"}}, r"result\.split: is missing"),
-        ({"variants": {"low": {"stages.cam.fit.method.lrr": 1}}}, r"variant 'low' .*lrr: unknown key"),
-        ({"variants": {"low": 3}}, "expected overrides"),
+        (
+            {"variants": {"low": {"stages.cam.fit.method.lrr": 1}, "b": {}}},
+            r"variant 'low' .*lrr: unknown key",
+        ),
+        ({"variants": {"low": 3, "b": {}}}, "expected overrides"),
         ({"results": {}}, r"did you mean 'result'\?"),
     ],
 )
 def test_mistakes(small_recipe, change, message):
     content = {
         "base": str(small_recipe),
-        "variants": {"low": {}},
+        "variants": {"low": {}, "high": {}},
         "result": {"stage": "pseudo_labels", "split": "train"},
         **change,
     }

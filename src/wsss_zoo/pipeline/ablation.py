@@ -102,8 +102,8 @@ def load_ablation(name: str, content: Mapping[str, Any], overrides: Sequence[str
                 mistakes.add(f"paper.values.{key}", f"is no variant; {suggest(key, top.get('variants', {}))}")
         if {"source", "values"} <= block.keys():
             paper = PaperTable(**block)
-    if not top.get("variants"):
-        mistakes.add("variants", "there is none")
+    if "variants" in top and len(top["variants"]) < 2:
+        mistakes.add("variants", f"there are {len(top['variants'])}; an ablation compares two or more")
     mistakes.raise_if_any()
     _, base_path = recipe_files.find_recipe(top["base"])
     base = recipe_files.resolve_extends(base_path)
@@ -157,6 +157,7 @@ def run_ablation(ablation: Ablation, output_dir: Path, **options: Any) -> dict[s
         The content of the ablation's `metrics.json`.
     """
     from wsss_zoo.artifacts.files import write_json
+    from wsss_zoo.pipeline.ranks import is_first_rank
     from wsss_zoo.pipeline.runner import run_stages
     from wsss_zoo.tracking.report import write_comparison
 
@@ -181,6 +182,8 @@ def run_ablation(ablation: Ablation, output_dir: Path, **options: Any) -> dict[s
         },
         "rows": rows,
     }
+    if not is_first_rank():
+        return {}
     write_json(folder / "metrics.json", summary)
     write_comparison(list(folders.values()), folder / "report.html")
     return summary

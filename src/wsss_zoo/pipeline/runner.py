@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from wsss_zoo.pipeline.lock import locked
 from wsss_zoo.pipeline.panels import run_tiles
 from wsss_zoo.pipeline.plan import EVERYTHING, Selection, StepPlan, plan_run, require_inputs
 from wsss_zoo.pipeline.provenance import provenance, software
+from wsss_zoo.pipeline.ranks import is_first_rank
 from wsss_zoo.pipeline.recipe import Recipe, Stage
 from wsss_zoo.pipeline.signatures import import_class
 from wsss_zoo.pipeline.stage_folder import StageFolder
@@ -80,7 +80,7 @@ def run_stages(
     Returns:
         The content of `metrics.json`.
     """
-    is_main = _is_first_rank()
+    is_main = is_first_rank()
     with locked(folder) if is_main else nullcontext():
         _check_refiners(recipe)
         datamodule = build_datamodule(recipe)
@@ -106,11 +106,6 @@ def _check_refiners(recipe: Recipe) -> None:
     for stage in recipe.stages:
         if stage.refine is not None:
             import_class(stage.refine.refiner.class_path)(**stage.refine.refiner.init_args)
-
-
-def _is_first_rank() -> bool:
-    """Whether this is the first of the processes that train together, as Lightning reads it."""
-    return bool(rank_zero_only(lambda: True)())
 
 
 def _run_step(run: Run, plan: StepPlan, fingerprints: dict[str, str], is_main: bool) -> None:
