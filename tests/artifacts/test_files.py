@@ -77,7 +77,7 @@ def test_a_killed_writer_leaves_whole_files_only(tmp_path):
         "        for _ in range(64):\n            file.write(b'x' * 4096)\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(finished_ids(tmp_path, ".bin")) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     writer.send_signal(signal.SIGKILL)

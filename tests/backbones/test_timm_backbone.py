@@ -54,6 +54,20 @@ def test_the_final_map_is_what_the_classifier_pools(model):
     assert torch.allclose(pooled, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18"])
+def test_nothing_behind_the_deepest_exposed_map_is_left(model):
+    """Else distributed training fails on parameters that no loss reaches."""
+    whole = create_backbone(f"timm/{model}").eval()
+    network = create_backbone(f"timm/{model}", out_indices=[1, 3]).eval()
+    network.features.load_state_dict(whole.features.state_dict(), strict=False)
+    images = torch.randn(1, 3, 64, 64)
+    maps, expected = network(images), whole(images)
+    assert torch.equal(maps["stage1"], expected["stage2"])
+    assert torch.equal(maps["stage2"], expected["stage4"])
+    maps["stage2"].sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 def test_final_map_of_the_wrong_level_is_told():
     with pytest.raises(WsssZooError, match="has 5 feature levels"):
         create_backbone("timm/tf_efficientnet_lite0", out_indices=[7], final=True)

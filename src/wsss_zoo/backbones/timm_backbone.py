@@ -79,11 +79,29 @@ class TimmBackbone(Backbone):
                 f"timm's {model} ignores output_stride={output_stride}: its deepest map has stride "
                 f"{self.out_stride}; choose another model, or out_indices that leave the deepest levels out"
             )
+        self.cut_levels = self._cut_unused_levels()
         self.channels_last = str(getattr(self.features, "output_fmt", None) or "NCHW").endswith("NHWC")
         self.normalization = normalization_of(model)
         if frozen_norm:
             self.norm = "frozen"
         self.hold_norms()
+
+    def _cut_unused_levels(self) -> tuple[str, ...]:
+        """Drop blocks behind the deepest exposed map; gives the prefixes of their keys.
+
+        timm's extractors of the EfficientNet family compute all blocks whatever is asked for: time lost, and
+        parameters that no loss reaches, at which distributed training stops with an error.
+        """
+        blocks = getattr(self.features, "blocks", None)
+        if self.final or self.out_indices is None or not isinstance(blocks, nn.Sequential):
+            return ()
+        info = cast(FeatureInfo, self.features.feature_info)
+        module, _, index = str(info.module_name()[-1]).partition(".")
+        if module != "blocks" or not index.isdigit():
+            return ()
+        count = len(blocks)
+        self.features.blocks = blocks[: int(index) + 1]
+        return tuple(f"blocks.{level}." for level in range(int(index) + 1, count))
 
     def _stages(self, model: str) -> tuple[Stage, ...]:
         if not self.final:

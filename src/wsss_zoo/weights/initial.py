@@ -49,6 +49,8 @@ def load_initial_weights(backbone: Backbone, name: str, weights: str | Path) -> 
         source, state_dict = str(weights), file_weights(name, weights)
     if name.startswith("timm/"):
         features = cast(nn.Module, backbone.features)
+        cut = cast(tuple[str, ...], backbone.cut_levels)
+        state_dict = {key: value for key, value in state_dict.items() if not key.startswith(cut)}
         state_dict = timm_feature_weights(features, state_dict)
         load_strictly(features, state_dict, source)
     else:
