@@ -94,9 +94,11 @@ def test_ctrl_c_stops_soon_with_whole_masks_and_no_process_left(tmp_path):
     make_items(tmp_path, 80)
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom tests.refine import refiners\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom tests.refine import refiners\n"
         "from wsss_zoo.refine import refine_folder\n"
         "if __name__ == '__main__':\n"
+        # a suite that was started in the background hands on an ignored SIGINT
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    f = Path(sys.argv[1])\n"
         "    items = [(str(i), f / f'{i}.jpg', f / f'{i}.npz') for i in range(80)]\n"
         "    refine_folder(refiners.slow, items, f / 'out', workers=2, progress=None)\n"
