@@ -28,3 +28,9 @@ def finished_ids(folder: str | os.PathLike[str], extension: str) -> set[str]:
             for entry in entries
             if entry.name.endswith(extension) and not entry.name.startswith(".") and entry.is_file()
         }
+
+
+def folder_bytes(folder: str | os.PathLike[str]) -> int:
+    """Bytes of the files of a folder (not of folders in it)."""
+    with os.scandir(folder) as entries:
+        return sum(entry.stat().st_size for entry in entries if entry.is_file())

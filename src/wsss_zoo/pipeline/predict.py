@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from wsss_zoo.artifacts.folder import finished_ids
+from wsss_zoo.artifacts.folder import finished_ids, folder_bytes
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import save_mask
 from wsss_zoo.artifacts.saliency import save_saliency
+from wsss_zoo.data.dataset import PredictionDataset
 from wsss_zoo.errors import RecipeError, WsssZooError
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
 from wsss_zoo.pipeline.recipe import Predict
@@ -43,34 +44,31 @@ class PyramidDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        datamodule: SegmentationDataModule,
-        records: Sequence[Record],
+        images: PredictionDataset,
         scales: Sequence[float],
         normalization: Normalization,
         keep_image: bool = False,
     ) -> None:
-        self.datamodule = datamodule
-        self.records = list(records)
+        self.images = images
         self.scales = tuple(scales)
         self.normalization = normalization
         self.keep_image = keep_image
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.records)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """`pyramid`: list of `(1, 3, h, w)`, `labels` `(C,)`, `size` `(H, W)`, `image_id`."""
-        record = self.records[index]
-        image = self.datamodule.read_image(record)
+        sample = self.images[index]
         item = {
-            "image_id": record.image_id,
-            "pyramid": image_pyramid(image, self.scales, self.normalization),
-            "labels": torch.tensor(record.labels),
-            "size": image.shape[:2],
+            "image_id": sample["image_id"],
+            "pyramid": image_pyramid(sample["image"], self.scales, self.normalization),
+            "labels": torch.tensor(sample["labels"]),
+            "size": sample["size"],
         }
         if self.keep_image:
-            item["image"] = image
+            item["image"] = sample["image"]
         return item
 
 
@@ -219,9 +217,9 @@ def predict(
     if not records:
         raise WsssZooError(f"the stage {stage!r} has no image to predict in {', '.join(settings.splits)}")
     if todo:
-        dataset = PyramidDataset(
-            datamodule, todo, settings.scales, method.normalization, keep_image=settings.crf is not None
-        )
+        images = PredictionDataset(datamodule, todo)
+        keep_image = settings.crf is not None
+        dataset = PyramidDataset(images, settings.scales, method.normalization, keep_image)
         trainer = L.Trainer(
             **{key: value for key, value in trainer_arguments.items() if key in _PLACE_KEYS},
             logger=False,
@@ -241,9 +239,8 @@ def predict(
         raise WsssZooError(
             f"the stage {stage!r} left {len(missing)} images without a result, first {min(missing)}"
         )
-    return {"images": len(records), "computed": len(todo), "bytes": folder_bytes(folder, kinds)}
-
-
-def folder_bytes(folder: Path, names: Sequence[str]) -> int:
-    """Bytes of the files in sub-folders."""
-    return sum(file.stat().st_size for name in names for file in (folder / name).iterdir() if file.is_file())
+    return {
+        "images": len(records),
+        "computed": len(todo),
+        "bytes": sum(folder_bytes(folder / name) for name in kinds),
+    }

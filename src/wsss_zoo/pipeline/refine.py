@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsss_zoo.artifacts.folder import finished_ids
+from wsss_zoo.artifacts.folder import finished_ids, folder_bytes
 from wsss_zoo.errors import DataError, WsssZooError
 from wsss_zoo.pipeline.signatures import import_class
 from wsss_zoo.refine.folder import refine_folder
@@ -44,4 +44,4 @@ def refine(
     items = [(record.image_id, record.image, maps / f"{record.image_id}.npz") for record in records]
     out = folder / "masks"
     refine_folder(refiner, items, out, workers=settings.workers, progress=stage)
-    return {"images": len(records), "bytes": sum(file.stat().st_size for file in out.iterdir())}
+    return {"images": len(records), "bytes": folder_bytes(out)}
