@@ -41,7 +41,9 @@ def same(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> b
 
 
 def test_batches_hold_the_sample_contract(voc_root: Path) -> None:
-    datamodule = VOC2012DataModule(voc_root, masks="ground_truth", normalization=CAFFE_BGR, **SMALL)
+    datamodule = VOC2012DataModule(
+        voc_root, inputs={"masks": "ground_truth"}, normalization=CAFFE_BGR, **SMALL
+    )
     batch = next(iter(datamodule.train_dataloader()))
     assert (batch["image"].shape, batch["image"].dtype) == ((2, 3, 16, 16), torch.float32)
     assert (batch["mask"].shape, batch["mask"].dtype) == ((2, 16, 16), torch.int64)
@@ -61,7 +63,7 @@ def test_no_masks_unless_asked_for(voc_root: Path) -> None:
 
 def test_workers_do_not_change_the_data(voc_root: Path) -> None:
     batches = [
-        epoch(VOC2012DataModule(voc_root, masks="ground_truth", num_workers=workers, **SMALL), 3)
+        epoch(VOC2012DataModule(voc_root, inputs={"masks": "ground_truth"}, num_workers=workers, **SMALL), 3)
         for workers in (0, 2)
     ]
     assert len(batches[0]) == 3
@@ -70,7 +72,9 @@ def test_workers_do_not_change_the_data(voc_root: Path) -> None:
 
 def test_epochs_and_seeds_differ_and_repeat(voc_root: Path) -> None:
     def draw(number: int, seed: int) -> list[dict[str, Any]]:
-        return epoch(VOC2012DataModule(voc_root, masks="ground_truth", seed=seed, **SMALL), number)
+        return epoch(
+            VOC2012DataModule(voc_root, inputs={"masks": "ground_truth"}, seed=seed, **SMALL), number
+        )
 
     assert same(draw(1, 0), draw(1, 0))
     assert not same(draw(1, 0), draw(2, 0))
@@ -151,7 +155,7 @@ def test_a_resumed_run_sees_what_an_unbroken_one_sees(voc_root: Path, tmp_path: 
 
 
 def test_validation_is_in_order_and_without_randomness(voc_root: Path) -> None:
-    datamodule = VOC2012DataModule(voc_root, masks="ground_truth", **SMALL)
+    datamodule = VOC2012DataModule(voc_root, inputs={"masks": "ground_truth"}, **SMALL)
     first, second = next(iter(datamodule.val_dataloader())), next(iter(datamodule.val_dataloader()))
     assert first["image_id"] == [record.image_id for record in datamodule.records("val")]
     assert torch.equal(first["image"], second["image"])
@@ -177,7 +181,7 @@ def test_split_smaller_than_a_batch(voc_root: Path) -> None:
 
 
 def pseudo_labels(voc_root: Path, folder: Path) -> VOC2012DataModule:
-    datamodule = VOC2012DataModule(voc_root, train_split="train", masks=str(folder), **SMALL)
+    datamodule = VOC2012DataModule(voc_root, train_split="train", inputs={"masks": str(folder)}, **SMALL)
     for record in datamodule.records("train"):
         size = datamodule.read_image(record).shape[:2]
         save_mask(folder / f"{record.image_id}.png", np.full(size, 7, np.uint8))
@@ -196,16 +200,16 @@ def test_pseudo_labels_take_the_place_of_ground_truth_in_training_only(
 def test_missing_pseudo_labels_are_counted(voc_root: Path, tmp_path: Path) -> None:
     datamodule = pseudo_labels(voc_root, tmp_path / "pseudo")
     (tmp_path / "pseudo" / "2007_000002.png").unlink()
-    with pytest.raises(DataError, match=r"pseudo: 1 of 3 images have no pseudo label .*first 2007_000002"):
+    with pytest.raises(DataError, match=r"pseudo: 1 of 3 images have no masks .*first 2007_000002"):
         datamodule.setup("fit")
     with pytest.raises(DataError, match=r"there is no folder .*nowhere"):
-        VOC2012DataModule(voc_root, masks=str(tmp_path / "nowhere")).setup("fit")
+        VOC2012DataModule(voc_root, inputs={"masks": str(tmp_path / "nowhere")}).setup("fit")
 
 
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.zeros((5, 6), np.uint8), r"the mask is 6 x 5, but its image .* is 38 x 25"),
+        (np.zeros((5, 6), np.uint8), r"it was made for an image of 6 x 5, but 2007_000001 is 38 x 25"),
         (np.full((25, 38), 21, np.uint8), r"expected labels 0\.\.20 and 255, found also \[21\]"),
     ],
 )
@@ -226,7 +230,9 @@ def test_broken_pseudo_label_is_named(voc_root: Path, tmp_path: Path) -> None:
 
 
 def test_ground_truth_is_needed_for_every_training_image(photos: Path) -> None:
-    datamodule = ImageFolderDataModule(photos, train_split="labeled", masks="ground_truth", **SMALL)
+    datamodule = ImageFolderDataModule(
+        photos, train_split="labeled", inputs={"masks": "ground_truth"}, **SMALL
+    )
     with pytest.raises(DataError, match="7 of 9 images have no ground-truth mask, first p2"):
         datamodule.setup("fit")
 

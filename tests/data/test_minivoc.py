@@ -289,7 +289,7 @@ def test_data_module_reads_it_like_voc(root: Path) -> None:
         n_val=N_VAL,
         image_size=SIZE,
         generator_seed=3,
-        masks="ground_truth",
+        inputs={"masks": "ground_truth"},
         batch_size=4,
     )
     assert isinstance(data, VOC2012DataModule)

@@ -27,6 +27,14 @@ def picture(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return image, rng.integers(0, 21, (height, width), dtype=np.uint8)
 
 
+def augment(
+    transform: TrainTransform | EvalTransform, image: np.ndarray, mask: np.ndarray | None, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image and its mask through a transform."""
+    pixels, layers = transform(image, {} if mask is None else {"masks": mask}, seed)
+    return pixels, layers.get("masks")
+
+
 def offsets(result: np.ndarray, source: np.ndarray, fill: float) -> list[tuple[int, int]]:
     """All places (top, left) of `source` in a canvas or of a window in `source` that explain `result`."""
     size = result.shape[0]
@@ -48,7 +56,7 @@ def offsets(result: np.ndarray, source: np.ndarray, fill: float) -> list[tuple[i
 def test_crop_and_pad_of_image_and_mask_agree(height: int, width: int, seed: int, black: bool) -> None:
     image, mask = picture(height, width)
     transform = TrainTransform(CAFFE_BGR, 24, flip=0.0, pad_value="black" if black else "mean")
-    pixels, labels = transform(image, mask, seed)
+    pixels, labels = augment(transform, image, mask, seed)
     assert labels is not None
     if black:
         # padding is black before normalisation: an enlarged image that is then normalised
@@ -65,7 +73,7 @@ def test_padding_is_the_mean_colour_or_black() -> None:
         ("mean", np.zeros(3)),
         ("black", IMAGENET(np.zeros((1, 1, 3), np.uint8))[0, 0]),
     ):
-        pixels, labels = TrainTransform(IMAGENET, 12, flip=0.0, pad_value=pad_value)(image, mask, 3)  # type: ignore[arg-type]
+        pixels, labels = augment(TrainTransform(IMAGENET, 12, flip=0.0, pad_value=pad_value), image, mask, 3)  # type: ignore[arg-type]
         assert labels is not None
         padded = labels == 255
         assert padded.sum() == 12 * 12 - 16
@@ -76,7 +84,7 @@ def test_padding_is_the_mean_colour_or_black() -> None:
 def test_resize_is_pillows_bicubic_and_nearest(height: int, width: int) -> None:
     image, mask = picture(height, width)
     transform = TrainTransform(IDENTITY, 64, resize_long=(64, 64), flip=0.0, pad_position="bottom_right")
-    pixels, labels = transform(image, mask, 0)
+    pixels, labels = augment(transform, image, mask, 0)
     scale = 64 / max(height, width)
     size = (round(width * scale), round(height * scale))
     expected = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
@@ -92,7 +100,9 @@ def test_resize_is_pillows_bicubic_and_nearest(height: int, width: int) -> None:
 
 def test_flip_mirrors_image_and_mask_before_the_crop() -> None:
     image, mask = picture(16, 24)
-    pixels, labels = TrainTransform(IMAGENET, 24, flip=1.0, pad_position="bottom_right")(image, mask, 0)
+    pixels, labels = augment(
+        TrainTransform(IMAGENET, 24, flip=1.0, pad_position="bottom_right"), image, mask, 0
+    )
     assert labels is not None
     np.testing.assert_array_equal(pixels[:16], IMAGENET(image[:, ::-1]))
     np.testing.assert_array_equal(labels[:16], mask[:, ::-1])
@@ -103,7 +113,7 @@ def drawn_sizes(transform: TrainTransform, count: int) -> list[tuple[int, int]]:
     image, mask = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), np.uint8)
     sizes = []
     for seed in range(count):
-        labels = transform(image, mask, seed)[1]
+        labels = augment(transform, image, mask, seed)[1]
         assert labels is not None
         valid = labels != 255
         sizes.append((int(valid.any(1).sum()), int(valid.any(0).sum())))
@@ -133,7 +143,7 @@ def test_draws_of_the_steps_are_independent() -> None:
     mask[:, :10] = 1
     draws = []
     for seed in range(600):
-        pixels, labels = transform(image, mask, seed)
+        pixels, labels = augment(transform, image, mask, seed)
         assert labels is not None
         valid = labels != 255
         rows, columns = np.nonzero(valid)
@@ -153,7 +163,7 @@ def test_brightness_is_a_factor_that_saturates(amount: float) -> None:
     )
     factors = []
     for seed in range(60):
-        result = transform(image, None, seed)[0][0, :, 0]
+        result = augment(transform, image, None, seed)[0][0, :, 0]
         factor = result[100] / 100
         np.testing.assert_allclose(result, np.clip(np.arange(256) * factor, 0, 255), atol=1.5 + 2.55 * 0.5)
         factors.append(factor)
@@ -180,7 +190,7 @@ def test_contrast_saturation_and_hue_follow_torchvision(channel: int) -> None:
     photo = Image.fromarray(image)
     low, high = (-0.3, 0.3) if channel == 3 else (0.7, 1.3)
     for seed in range(8):
-        result = transform(image, None, seed)[0][:32]
+        result = augment(transform, image, None, seed)[0][:32]
         candidates = np.linspace(low, high, 241)
         errors = [np.abs(np.asarray(adjust(photo, float(value))) - result).mean() for value in candidates]
         assert min(errors) < 2.0  # grey levels; the hue of OpenCV has 180 steps, Pillow's 256
@@ -189,8 +199,10 @@ def test_contrast_saturation_and_hue_follow_torchvision(channel: int) -> None:
 
 def test_colours_of_images_change_but_masks_do_not() -> None:
     image, mask = picture(32, 32)
-    plain = TrainTransform(IDENTITY, 32, flip=0.0)(image, mask, 0)
-    jittered = TrainTransform(IDENTITY, 32, flip=0.0, color_jitter=(0.3, 0.3, 0.3, 0.1))(image, mask, 0)
+    plain = augment(TrainTransform(IDENTITY, 32, flip=0.0), image, mask, 0)
+    jittered = augment(
+        TrainTransform(IDENTITY, 32, flip=0.0, color_jitter=(0.3, 0.3, 0.3, 0.1)), image, mask, 0
+    )
     assert not np.array_equal(plain[0], jittered[0])
     np.testing.assert_array_equal(plain[1], jittered[1])
 
@@ -203,15 +215,15 @@ FULL = {"resize_long": (20, 60), "color_jitter": (0.3, 0.3, 0.3, 0.1), "crop_siz
 def test_result_is_a_function_of_image_and_seed(seed: int, shape: tuple[int, int]) -> None:
     image, mask = picture(*shape)
     before = image.copy()
-    first = TrainTransform(**FULL)(image, mask, seed)  # type: ignore[arg-type]
+    first = augment(TrainTransform(**FULL), image, mask, seed)  # type: ignore[arg-type]
     transform = TrainTransform(**FULL)  # type: ignore[arg-type]
-    transform(*picture(9, 9), seed=seed + 1)  # what came before does not matter,
+    augment(transform, *picture(9, 9), seed + 1)  # what came before does not matter,
     random.seed(1)  # nor do the global generators,
     np.random.seed(1)  # noqa: NPY002
     states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    again = transform(image, mask, seed)
+    again = augment(transform, image, mask, seed)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # noqa: NPY002
-    alone = transform(image, None, seed)  # nor whether there is a mask
+    alone = augment(transform, image, None, seed)  # nor whether there is a mask
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
     np.testing.assert_array_equal(first[0], alone[0])
@@ -223,7 +235,7 @@ def test_result_is_a_function_of_image_and_seed(seed: int, shape: tuple[int, int
 
 def test_validation_shows_the_whole_image() -> None:
     image, mask = picture(30, 60)
-    pixels, labels = EvalTransform(IMAGENET, 40)(image, mask)
+    pixels, labels = augment(EvalTransform(IMAGENET, 40), image, mask, 0)
     assert labels is not None
     expected = IMAGENET(np.array(Image.fromarray(image).resize((40, 20), Image.Resampling.BICUBIC)))
     np.testing.assert_array_equal(pixels[:20], expected)

@@ -63,9 +63,9 @@ def test_a_stage_can_be_taken_out():
         ("data.normalization=x", r"data\.init_args\.normalization: unknown key"),
         ("stages.cam.fit.method.class_path=wsss_zoo.methods.CAMM", r"did you mean 'CAM'\?"),
         ("stages.cam.fit.method.class_path=nowhere.Model", r"cannot import nowhere\.Model"),
-        ("stages.deeplab.fit.masks=pseudo_label", r"did you mean 'pseudo_labels'\?"),
+        ("stages.deeplab.fit.inputs.masks=pseudo_label", r"did you mean 'pseudo_labels'\?"),
         (
-            "stages.pseudo_labels.refine.maps=deeplab",
+            "stages.pseudo_labels.refine.inputs.maps=deeplab",
             r"reads the stage 'deeplab', which does not stand before",
         ),
         ("stages.cam.predict.splits=[]", r"splits: is empty"),

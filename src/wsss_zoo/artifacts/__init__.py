@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
     from wsss_zoo.artifacts.folder import finished_ids
+    from wsss_zoo.artifacts.label_scores import LabelScores
     from wsss_zoo.artifacts.localization_maps import LocalizationMaps
     from wsss_zoo.artifacts.masks import VOC_PALETTE, heatmap_overlay, load_mask, overlay, save_mask
     from wsss_zoo.artifacts.saliency import load_saliency, save_saliency
@@ -17,6 +18,7 @@ _LOCATIONS = {
     "read_json": "files",
     "write_json": "files",
     "finished_ids": "folder",
+    "LabelScores": "label_scores",
     "LocalizationMaps": "localization_maps",
     "VOC_PALETTE": "masks",
     "heatmap_overlay": "masks",
@@ -29,6 +31,7 @@ _LOCATIONS = {
 
 __all__ = [
     "VOC_PALETTE",
+    "LabelScores",
     "LocalizationMaps",
     "atomic_write",
     "finished_ids",

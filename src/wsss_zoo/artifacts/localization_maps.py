@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wsss_zoo.artifacts.files import atomic_write
+from wsss_zoo.artifacts.npz import REGENERATE, classes_fault, image_size, load_arrays, save_arrays
 from wsss_zoo.artifacts.resampling import reduce_bilinear, resample_bilinear
 from wsss_zoo.errors import ArtifactError
 
 # Methods that subtract a minimum or divide by (max + 1e-5) leave [0, 1] by rounding only.
 _ROUNDING = 1e-4
-_REGENERATE = "Delete it and run again: only it is made anew."
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +95,8 @@ class LocalizationMaps:
         Raises:
             ArtifactError: the file could not be written.
         """
-        # In memory first: a disk that fills up inside the zip writer would hide the reason.
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, classes=self.classes, maps=self.maps, size=np.asarray(self.size, dtype=np.int32)
-        )
-        with atomic_write(path) as file:
-            file.write(buffer.getbuffer())
+        size = np.asarray(self.size, dtype=np.int32)
+        save_arrays(path, classes=self.classes, maps=self.maps, size=size)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LocalizationMaps:
@@ -114,42 +105,22 @@ class LocalizationMaps:
         Raises:
             ArtifactError: the file is missing, truncated, or holds anything else.
         """
-        path = Path(path)
+        arrays: dict[str, Any] = load_arrays(path, ("classes", "maps", "size"), "localization maps")
+        size = image_size(path, arrays["size"])
         try:
-            archive = np.load(path, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not an .npz archive")
-            with archive:
-                missing = {"classes", "maps", "size"} - set(archive.files)
-                if missing:
-                    raise ValueError(f"keys missing: {', '.join(sorted(missing))}")
-                classes, maps, size = archive["classes"], archive["maps"], archive["size"]
-        except FileNotFoundError:
-            raise ArtifactError(f"{path}: no such file. Run the stage that writes it first.") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ArtifactError(
-                f"{path}: expected localization maps (.npz with classes, maps, size): {error}. {_REGENERATE}"
-            ) from error
-        if size.shape != (2,) or not np.issubdtype(size.dtype, np.integer):
-            raise ArtifactError(
-                f"{path}: size is two integers (H, W), got {size.dtype} {size.shape}. {_REGENERATE}"
-            )
-        try:
-            return cls(classes, maps, (int(size[0]), int(size[1])))
+            return cls(arrays["classes"], arrays["maps"], size)
         except ArtifactError as error:
-            raise ArtifactError(f"{path}: {error} {_REGENERATE}") from error
+            raise ArtifactError(f"{path}: {error} {REGENERATE}") from error
 
 
 def _first_fault(
     classes: npt.NDArray[np.generic], maps: npt.NDArray[np.generic], size: tuple[int, int]
 ) -> str | None:
     """Say what is wrong with the parts of localization maps, or None."""
-    if classes.dtype != np.int16 or classes.ndim != 1:
-        return f"classes are int16 (K,), got {classes.dtype} {classes.shape}"
+    if fault := classes_fault(classes):
+        return fault
     if maps.dtype != np.float16 or maps.ndim != 3 or len(maps) != len(classes):
         return f"maps are float16 (K, h, w) with K={len(classes)}, got {maps.dtype} {maps.shape}"
-    if len(classes) and (classes[0] < 0 or np.any(np.diff(classes) <= 0)):
-        return f"classes are 0-based indices in ascending order without repeats, got {classes.tolist()}"
     height, width = size
     if not (0 < maps.shape[1] <= height and 0 < maps.shape[2] <= width):
         return f"maps are not larger than the image, got maps {maps.shape[1:]} for size {(height, width)}"

@@ -1,32 +1,28 @@
-"""What every data set of the zoo can do: records, images, masks, loaders. Subclasses say what is where."""
+"""Images with image-level labels: what classes of data sets for segmentation share."""
 
 from __future__ import annotations
 
-import logging
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from wsss_zoo.artifacts.folder import finished_ids
-from wsss_zoo.data.dataset import SegmentationDataset
-from wsss_zoo.data.images import read_ground_truth, read_rgb
+from wsss_zoo.artifacts.kinds import ROLES
+from wsss_zoo.data.dataset import GROUND_TRUTH, SegmentationDataset
+from wsss_zoo.data.image_datamodule import ImageDataModule, require_least
+from wsss_zoo.data.images import read_ground_truth
+from wsss_zoo.data.inputs import input_extension
 from wsss_zoo.data.record import Record, Split
-from wsss_zoo.data.sampler import EpochSampler
-from wsss_zoo.data.transforms import EvalTransform, TrainTransform, one_thread_a_worker
-from wsss_zoo.errors import DataError, suggest
-from wsss_zoo.normalization import IMAGENET, Normalization
-
-_log = logging.getLogger(__name__)
+from wsss_zoo.data.transforms import EvalTransform, TrainTransform
+from wsss_zoo.errors import DataError
+from wsss_zoo.normalization import Normalization
 
 
-class SegmentationDataModule(LightningDataModule, ABC):
+class SegmentationDataModule(ImageDataModule):
     """Images with image-level labels and, where there are any, masks.
 
     Training samples are augmented as in `TrainTransform`; validation samples are whole images at
@@ -37,8 +33,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         root: folder of the data set.
         train_split: split of `train_dataloader`.
         val_split: split of `val_dataloader`.
-        masks: masks in training samples: None, `"ground_truth"`, or a folder of `<image id>.png` (pseudo
-            labels). With masks, validation samples hold ground truth.
+        inputs: what training samples hold besides image and labels: role -> folder with one artifact an
+            image, see `roles`. `{"masks": "runs/.../masks"}` trains on pseudo labels,
+            `{"masks": "ground_truth"}` on the data set's own masks. With masks, validation samples hold
+            ground truth.
         batch_size: samples on each device.
         num_workers: loader processes on each device.
         seed: of shuffling and augmentation, 0 or more.
@@ -51,17 +49,32 @@ class SegmentationDataModule(LightningDataModule, ABC):
         color_jitter: see `TrainTransform`.
         pad_value: see `TrainTransform`; also for validation.
         pad_position: see `TrainTransform`.
+        scores_stride: label scores are averaged over cells of this many pixels; divides `crop_size`.
+
+    Attributes:
+        roles: what `inputs` may name.
 
     Raises:
-        DataError: a value is out of range.
+        DataError: a value is out of range, or a role is unknown.
     """
+
+    roles = (
+        "masks",
+        "maps",
+        "scores",
+        "scores_low",
+        "scores_high",
+        "saliency",
+        "before",
+        "after",
+    )
 
     def __init__(
         self,
         root: str | Path,
         train_split: str = "train",
         val_split: str = "val",
-        masks: str | None = None,
+        inputs: dict[str, str] | None = None,
         batch_size: int = 16,
         num_workers: int = 0,
         seed: int = 0,
@@ -74,19 +87,17 @@ class SegmentationDataModule(LightningDataModule, ABC):
         color_jitter: tuple[float, float, float, float] | None = None,
         pad_value: Literal["mean", "black"] = "mean",
         pad_position: Literal["random", "bottom_right"] = "random",
+        scores_stride: int = 8,
     ) -> None:
-        super().__init__()
-        _require_least("batch_size", batch_size, 1)
-        _require_least("num_workers", num_workers, 0)
-        _require_least("seed", seed, 0)
-        self.root = Path(root).expanduser()
-        self.train_split = train_split
-        self.val_split = val_split
-        self.masks = masks
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.normalization = normalization or IMAGENET
+        super().__init__(root, train_split, val_split, inputs, batch_size, num_workers, seed, normalization)
+        require_least("scores_stride", scores_stride, 1)
+        for role in self.inputs:
+            if ROLES[role] == "label scores" and crop_size % scores_stride:
+                raise DataError(
+                    f"crop_size must be a multiple of scores_stride ({scores_stride}) where label scores are "
+                    f"read, got {crop_size}."
+                )
+        self.scores_stride = scores_stride
         self.train_transform = TrainTransform(
             self.normalization,
             crop_size,
@@ -99,75 +110,6 @@ class SegmentationDataModule(LightningDataModule, ABC):
             pad_position,
         )
         self.val_transform = EvalTransform(self.normalization, crop_size, pad_value)
-        self._splits: dict[str, Split] = {}
-
-    @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]:
-        """The C foreground classes; class i has label i in `labels` and value i + 1 in masks."""
-
-    @property
-    @abstractmethod
-    def split_names(self) -> tuple[str, ...]:
-        """Splits that can be asked for."""
-
-    @abstractmethod
-    def load_split(self, name: str) -> Split:
-        """Read a split's list and labels.
-
-        Raises:
-            DataError: there is no such split, or it cannot be read.
-        """
-
-    def masks_without_image(self) -> list[Path]:
-        """Ground-truth masks that belong to no image of the data set."""
-        return []
-
-    @property
-    def num_classes(self) -> int:
-        """Number C of foreground classes."""
-        return len(self.class_names)
-
-    def split(self, name: str) -> Split:
-        """A split, read once; tells once when images of it are missing.
-
-        Raises:
-            DataError: as `load_split`, or none of its images is there.
-        """
-        if name not in self._splits:
-            split = self.load_split(name)
-            if not split.records:
-                raise DataError(
-                    f"{self.root}: the split '{name}' holds no image; {suggest(name, self.split_names)}"
-                )
-            self._splits[name] = split
-            if split.missing:
-                rank_zero_only(_log.warning)("%s; the others are left out", self.describe(name))
-        return self._splits[name]
-
-    def records(self, split: str) -> list[Record]:
-        """The images of a split that are on disk, in the order of its list."""
-        return list(self.split(split).records)
-
-    def describe(self, split: str) -> str:
-        """One line on a split: images found of images listed, source of labels and of masks."""
-        content = self.split(split)
-        found, listed = len(content.records), content.listed
-        images = f"{found:,} of {listed:,} images of {split} are in {self.root}"
-        labels = content.label_source if content.labelled else "none"
-        return f"{images} (image-level labels: {labels}; ground truth: {content.ground_truth})"
-
-    def fingerprint(self, split: str) -> str:
-        """SHA-256 of a split's ids and labels: equal data, equal fingerprint. See `Split.fingerprint`."""
-        return self.split(split).fingerprint(self.class_names)
-
-    def read_image(self, record: Record) -> npt.NDArray[np.uint8]:
-        """Decode an image: uint8 `(H, W, 3)`, RGB.
-
-        Raises:
-            DataError: the file is missing, truncated or no image.
-        """
-        return read_rgb(record.image)
 
     def read_mask(self, record: Record) -> npt.NDArray[np.uint8]:
         """Read the ground truth of an image: uint8 `(H, W)`, 0 background, 1..C, 255 ignore.
@@ -187,7 +129,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """
         if stage == "fit":
             self._labelled(self.train_split)
-            self._require_masks(self.records(self.train_split), self.masks)
+            self._require_inputs(self.records(self.train_split), self.inputs)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled, augmented batches; an incomplete last batch is dropped.
@@ -196,17 +138,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
             DataError: the split is smaller than a batch, or images, labels or masks are missing.
         """
         split = self._labelled(self.train_split)
-        self._require_masks(split.records, self.masks)
-        dataset = SegmentationDataset(self, split.records, self.train_transform, self.masks, self.seed)
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(dataset, replicas, rank, self.seed)
-        if len(sampler) < self.batch_size:
-            raise DataError(
-                f"{self.root}: the split '{self.train_split}' has {len(dataset)} images, which do not fill "
-                f"one batch of {self.batch_size} on each of {replicas} devices (others are dropped). "
-                f"Set batch_size to {max(1, len(sampler))} or less, or add images."
-            )
-        return self._loader(dataset, sampler=sampler, drop_last=True)
+        self._require_inputs(split.records, self.inputs)
+        dataset = SegmentationDataset(
+            self, split.records, self.train_transform, self.inputs, self.scores_stride, self.seed
+        )
+        return self.train_loader(dataset, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of whole images in the order of the list.
@@ -215,26 +151,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
             DataError: images, labels or masks are missing.
         """
         split = self._labelled(self.val_split)
-        masks = None if self.masks is None else "ground_truth"
-        self._require_masks(split.records, masks)
-        dataset = SegmentationDataset(self, split.records, self.val_transform, masks)
-        return self._loader(dataset)
-
-    def _loader(
-        self, dataset: SegmentationDataset, sampler: EpochSampler | None = None, drop_last: bool = False
-    ) -> DataLoader[dict[str, Any]]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,  # yields (index, seed), which the dataset takes
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            worker_init_fn=one_thread_a_worker if self.num_workers > 0 else None,
-            pin_memory=torch.cuda.is_available(),
-            # its own generator: a loader must not move the global one, which draws the dropout
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        inputs = {"masks": GROUND_TRUTH} if "masks" in self.inputs else {}
+        self._require_inputs(split.records, inputs)
+        dataset = SegmentationDataset(self, split.records, self.val_transform, inputs)
+        return self.loader(dataset)
 
     def _labelled(self, name: str) -> Split:
         split = self.split(name)
@@ -245,27 +165,22 @@ class SegmentationDataModule(LightningDataModule, ABC):
             )
         return split
 
-    def _require_masks(self, records: tuple[Record, ...] | list[Record], masks: str | None) -> None:
-        if masks is None:
-            return
-        if masks == "ground_truth":
-            lacking = [record.image_id for record in records if record.mask is None]
-            kind, where = "ground-truth mask", str(self.root)
-        else:
-            if not Path(masks).is_dir():
+    def _require_inputs(self, records: tuple[Record, ...] | list[Record], inputs: Mapping[str, str]) -> None:
+        for role, source in inputs.items():
+            if source == GROUND_TRUTH:
+                lacking = [record.image_id for record in records if record.mask is None]
+                kind, where = "ground-truth mask", str(self.root)
+            else:
+                if not Path(source).is_dir():
+                    raise DataError(
+                        f"inputs.{role}: there is no folder {source}. Give a folder of <image "
+                        f"id>{input_extension(role)}" + (", or ground_truth." if role == "masks" else ".")
+                    )
+                have = finished_ids(Path(source), input_extension(role))
+                lacking = [record.image_id for record in records if record.image_id not in have]
+                kind, where = f"{role} (<image id>{input_extension(role)})", source
+            if lacking:
                 raise DataError(
-                    f"masks: there is no folder {masks}. Give a folder of <image id>.png, or ground_truth."
+                    f"{where}: {len(lacking):,} of {len(records):,} images have no {kind}, first "
+                    f"{lacking[0]}. Add the missing files or choose another split."
                 )
-            have = finished_ids(Path(masks), ".png")
-            lacking = [record.image_id for record in records if record.image_id not in have]
-            kind, where = "pseudo label (<image id>.png)", masks
-        if lacking:
-            raise DataError(
-                f"{where}: {len(lacking):,} of {len(records):,} images have no {kind}, first {lacking[0]}. "
-                "Add the missing masks or choose another split."
-            )
-
-
-def _require_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise DataError(f"{name} must be {least} or more, got {value}.")

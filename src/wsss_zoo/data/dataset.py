@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from wsss_zoo.artifacts.masks import load_mask
-from wsss_zoo.data.images import values_outside
+from wsss_zoo.artifacts.kinds import ROLES
+from wsss_zoo.data.inputs import Planes, num_planes, read_input
 from wsss_zoo.data.record import Record
 from wsss_zoo.data.sampler import sample_seed
 from wsss_zoo.data.transforms import EvalTransform, TrainTransform
@@ -20,6 +20,9 @@ from wsss_zoo.errors import DataError
 
 if TYPE_CHECKING:
     from wsss_zoo.data.datamodule import SegmentationDataModule
+
+#: The source of masks that come with the data set.
+GROUND_TRUTH = "ground_truth"
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
@@ -29,7 +32,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         datamodule: reads images and ground truth.
         records: the images.
         transform: augmentation or resizing.
-        masks: `"ground_truth"`, a folder of `<image id>.png` (pseudo labels), or None for no masks.
+        inputs: role (`wsss_zoo.artifacts.kinds.ROLES`) -> folder with one artifact an image; for masks also
+            `"ground_truth"`.
+        scores_stride: label scores are averaged over cells of this many pixels.
         seed: of the run; used where an index comes without the seed of its augmentation.
     """
 
@@ -38,13 +43,15 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         datamodule: SegmentationDataModule,
         records: Sequence[Record],
         transform: TrainTransform | EvalTransform,
-        masks: str | Path | None = None,
+        inputs: Mapping[str, str] | None = None,
+        scores_stride: int = 8,
         seed: int = 0,
     ) -> None:
         self.datamodule = datamodule
         self.records = tuple(records)
         self.transform = transform
-        self.masks = masks
+        self.inputs = dict(inputs or {})
+        self.scores_stride = scores_stride
         self.seed = seed
 
     def __len__(self) -> int:
@@ -59,45 +66,56 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
         Returns:
             `image` float32 `(3, H, W)`, normalised; `image_id`; `labels` float32 `(C,)`; `size` int64
-            `(2,)`, original height and width; with masks `mask` int64 `(H, W)`, 0 background, 1..C, 255.
+            `(2,)`, original height and width; and for each role of `inputs` what lies on the image,
+            augmented with it: `mask` (role `masks`; other masks under their role) int64 `(H, W)`,
+            0 background, 1..C, 255; grey maps float32 `(H, W)`; localization maps float32 `(C, H, W)`; label
+            scores float32 `(C + 1, H / stride, W / stride)`, averaged over the cells. Padding is 255 in
+            masks, 0 in all others.
 
         Raises:
-            DataError: the image or mask cannot be used, or their sizes differ.
+            DataError: the image or an input cannot be used, or their sizes differ.
+            ArtifactError: the file of an input is missing or broken.
         """
         index, seed = item if isinstance(item, tuple) else (item, sample_seed(self.seed, 0, item))
         record = self.records[index]
         image = self.datamodule.read_image(record)
-        mask = None if self.masks is None else self._read_mask(record, image.shape[:2])
-        pixels, mask = self.transform(image, mask, seed)
+        planes = {role: self._read(role, record, image.shape[:2]) for role in self.inputs}
+        layers = {
+            # the channels of an image come last
+            role: item.values if item.rows is None else np.ascontiguousarray(item.values.transpose(1, 2, 0))
+            for role, item in planes.items()
+        }
+        pixels, layers = self.transform(image, layers, seed)
         sample: dict[str, Any] = {
             "image": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
             "image_id": record.image_id,
             "labels": torch.tensor(record.labels),
             "size": torch.tensor(image.shape[:2]),
         }
-        if mask is not None:
-            sample["mask"] = torch.from_numpy(mask.astype(np.int64))
+        for role, layer in layers.items():
+            sample["mask" if role == "masks" else role] = self._tensor(role, layer, planes[role].rows)
         return sample
 
-    def _read_mask(self, record: Record, size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        if self.masks == "ground_truth":
-            mask, path = self.datamodule.read_mask(record), record.mask
-        else:
-            path = Path(str(self.masks)) / f"{record.image_id}.png"
-            mask = load_mask(path)
-            # unseen, such a value ends in an assertion on the GPU that names nothing
-            outside = values_outside(mask, self.datamodule.num_classes)
-            if outside:
-                raise DataError(
-                    f"{path}: expected labels 0..{self.datamodule.num_classes} and 255, found also "
-                    f"{outside[:8]}. Was it made for other classes?"
-                )
+    def _read(self, role: str, record: Record, size: tuple[int, ...]) -> Planes:
+        if self.inputs[role] != GROUND_TRUTH:
+            return read_input(role, self.inputs[role], record.image_id, self.datamodule.num_classes, size)
+        mask = self.datamodule.read_mask(record)
         if mask.shape != tuple(size):
             raise DataError(
-                f"{path}: the mask is {_size(mask.shape)}, but its image {record.image} is {_size(size)} "
-                "(width x height). Make the mask at the size of the image."
+                f"{record.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, but its image {record.image} "
+                f"is {size[1]} x {size[0]} (width x height). Make the mask at the size of the image."
             )
-        return mask
+        return Planes(mask, None)
+
+    def _tensor(self, role: str, layer: npt.NDArray[Any], rows: npt.NDArray[np.intp] | None) -> torch.Tensor:
+        if rows is None:
+            return torch.from_numpy(layer.astype(np.int64) if layer.dtype == np.uint8 else layer)
+        planes = torch.from_numpy(np.ascontiguousarray(layer.transpose(2, 0, 1)))
+        if ROLES[role] == "label scores":
+            planes = F.avg_pool2d(planes, self.scores_stride)
+        dense = torch.zeros(num_planes(role, self.datamodule.num_classes), *planes.shape[1:])
+        dense[torch.from_numpy(rows)] = planes
+        return dense
 
 
 class PredictionDataset(Dataset[dict[str, Any]]):
@@ -126,7 +144,3 @@ class PredictionDataset(Dataset[dict[str, Any]]):
             "labels": record.labels,
             "size": (image.shape[0], image.shape[1]),
         }
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[1]} x {shape[0]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from typing import Any, Literal
 
 # albumentations asks PyPI for a newer version when it is imported; a training job must not go to the network.
@@ -15,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from wsss_zoo.artifacts.kinds import ROLES
+from wsss_zoo.artifacts.resampling import resample_bilinear
 from wsss_zoo.data.images import IGNORE
 from wsss_zoo.errors import DataError
 from wsss_zoo.normalization import IMAGENET, Normalization
 
 Rgb = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.uint8]
+Layer = npt.NDArray[Any]
 Normalised = npt.NDArray[np.float32]
 
 
@@ -39,7 +42,7 @@ class TrainTransform:
     4. Normalise.
     5. Crop to `crop_size` at a uniform random offset where an axis is longer; pad where it is shorter,
        with the image at a uniform random offset. Padding is 0 after the normalisation, the mean colour;
-       with `pad_value="black"` step 5 comes before step 4 and padding is black. Masks get 255.
+       with `pad_value="black"` step 5 comes before step 4 and padding is black. Masks get 255, maps 0.
 
     A call is a function of its arguments alone: no global random state is read or changed.
 
@@ -105,26 +108,31 @@ class TrainTransform:
         )
         normalise = _Normalise(normalization)
         steps += [normalise, crop] if pad_value == "mean" else [crop, normalise]
-        self._compose = A.Compose(steps)
+        self._compose = A.Compose(steps, additional_targets={_target(role): "mask" for role in ROLES})
 
-    def __call__(self, image: Rgb, mask: Mask | None, seed: int) -> tuple[Normalised, Mask | None]:
-        """Augment an image and its mask alike.
+    def __call__(
+        self, image: Rgb, layers: Mapping[str, Layer], seed: int
+    ) -> tuple[Normalised, dict[str, Layer]]:
+        """Augment an image and what lies on it alike.
 
         Args:
-            image: uint8 `(H, W, 3)`, RGB.
-            mask: uint8 `(H, W)` or None; the image comes out the same either way.
+            image: uint8 `(H, W, 3)`, RGB; it comes out the same whatever the layers are.
+            layers: by role (`wsss_zoo.artifacts.kinds.ROLES`): masks uint8 `(H, W)`, maps float32 `(H, W)` or
+                `(H, W, K)` in [0, 1] (resized bilinearly).
             seed: fixes every draw.
 
         Returns:
-            float32 `(crop_size, crop_size, 3)`, normalised, and uint8 `(crop_size, crop_size)` or None.
+            float32 `(crop_size, crop_size, 3)`, normalised, and the layers at that size.
         """
         # Not set_random_seed: it would start every step's generator from the same seed, so that small
         # images are always the mirrored ones. One generator for all steps draws independently.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        if mask is None:
-            return self._compose(image=image)["image"], None
-        result = self._compose(image=image, mask=mask)
-        return result["image"], result["mask"]
+        result = self._compose(image=image, **{_target(role): layer for role, layer in layers.items()})
+        cropped = {role: result[_target(role)] for role in layers}
+        for layer in cropped.values():
+            if layer.dtype != np.uint8:
+                layer[layer > 1] = 0  # padding is filled with 255 in every layer
+        return result["image"], cropped
 
 
 class EvalTransform:
@@ -154,9 +162,11 @@ class EvalTransform:
             pad_position="bottom_right",
         )
 
-    def __call__(self, image: Rgb, mask: Mask | None, seed: int = 0) -> tuple[Normalised, Mask | None]:
+    def __call__(
+        self, image: Rgb, layers: Mapping[str, Layer], seed: int = 0
+    ) -> tuple[Normalised, dict[str, Layer]]:
         """Resize, normalise and pad; `seed` is not used. Shapes as in `TrainTransform`."""
-        return self._transform(image, mask, seed=0)
+        return self._transform(image, layers, seed=0)
 
 
 class _RandomResize(A.DualTransform):
@@ -203,9 +213,13 @@ class _RandomResize(A.DualTransform):
         """Resize an image."""
         return np.asarray(Image.fromarray(img).resize(size, Image.Resampling.BICUBIC))
 
-    def apply_to_mask(self, mask: Mask, size: tuple[int, int], **params: Any) -> Mask:
-        """Resize a mask."""
-        return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    def apply_to_mask(self, mask: Layer, size: tuple[int, int], **params: Any) -> Layer:
+        """Resize a mask (nearest), or maps (bilinear)."""
+        if mask.dtype == np.uint8:
+            return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        planes = mask[None] if mask.ndim == 2 else mask.transpose(2, 0, 1)
+        resized = resample_bilinear(planes, (size[1], size[0]))
+        return resized[0] if mask.ndim == 2 else np.ascontiguousarray(resized.transpose(1, 2, 0))
 
 
 class _Normalise(A.ImageOnlyTransform):
@@ -218,6 +232,11 @@ class _Normalise(A.ImageOnlyTransform):
     def apply(self, img: Rgb, **params: Any) -> Normalised:
         """Normalise an image."""
         return self.normalization(img)
+
+
+def _target(role: str) -> str:
+    """The name of a role for albumentations, which has a meaning of its own for `masks`."""
+    return f"layer_{role}"
 
 
 def one_thread_a_worker(worker_id: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ def build_datamodule(
     *,
     train_split: str | None = None,
     val_split: str | None = None,
-    masks: str | Path | None = None,
+    inputs: Mapping[str, str | Path] | None = None,
     normalization: Normalization | None = None,
 ) -> SegmentationDataModule:
     """Instantiate the recipe's data module.
@@ -29,7 +30,7 @@ def build_datamodule(
         changes: a stage's own arguments, laid over the recipe's.
         train_split: linked from the stage.
         val_split: linked from the stage.
-        masks: `"ground_truth"`, a folder of pseudo labels, or None.
+        inputs: role -> folder of artifacts, or `"ground_truth"`.
         normalization: linked from the method's backbone.
     """
     arguments = {**recipe.data.init_args, **(changes or {})}
@@ -39,7 +40,7 @@ def build_datamodule(
     linked = {
         "train_split": train_split,
         "val_split": val_split,
-        "masks": str(masks) if masks is not None else None,
+        "inputs": {role: str(source) for role, source in inputs.items()} if inputs else None,
         "normalization": normalization,
     }
     arguments.update({key: value for key, value in linked.items() if key in known and value is not None})

@@ -13,11 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsss_zoo.artifacts.folder import finished_ids
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import load_mask
 from wsss_zoo.errors import DataError
 from wsss_zoo.metrics import MeanIoU, ThresholdSweep
-from wsss_zoo.pipeline.predict import EXTENSIONS
 
 if TYPE_CHECKING:
     from wsss_zoo.data import SegmentationDataModule
@@ -54,7 +54,7 @@ def evaluate(
             records = [record for record in datamodule.records(split) if record.mask is not None]
             if not records:
                 raise DataError(f"stages.{stage}.evaluate: no image of {split!r} has a ground-truth mask")
-            have = finished_ids(folder / kind, EXTENSIONS[kind])
+            have = finished_ids(folder / kind, ARTIFACT_KINDS[kind].extension)
             missing = [record.image_id for record in records if record.image_id not in have]
             if missing:
                 raise DataError(
@@ -62,7 +62,7 @@ def evaluate(
                     f"result in {folder / kind}, first {missing[0]}; add the split to the stage's predict or "
                     "refine"
                 )
-            pairs = ((folder / kind / (r.image_id + EXTENSIONS[kind]), r) for r in records)
+            pairs = ((folder / kind / (r.image_id + ARTIFACT_KINDS[kind].extension), r) for r in records)
             progress = tqdm(
                 pairs, total=len(records), desc=f"{title}: score {split}", unit="img", leave=False
             )
@@ -164,7 +164,7 @@ def evaluate_folders(
         if not folder.is_dir():
             raise DataError(f"there is no folder {folder}")
     kind: Kind = "maps" if any(predictions.glob("*.npz")) else "masks"
-    have = finished_ids(predictions, EXTENSIONS[kind])
+    have = finished_ids(predictions, ARTIFACT_KINDS[kind].extension)
     if not have:
         raise DataError(f"{predictions} holds neither masks (.png) nor localization maps (.npz)")
     names = sorted(have)
@@ -179,7 +179,10 @@ def evaluate_folders(
                 f"{len(missing)} of {len(names)} images have no file in {where}, first {missing[0]}"
             )
     progress = tqdm(names, desc="score", unit="img", leave=False)
-    pairs = ((predictions / (name + EXTENSIONS[kind]), load_mask(truth / f"{name}.png")) for name in progress)
+    pairs = (
+        (predictions / (name + ARTIFACT_KINDS[kind].extension), load_mask(truth / f"{name}.png"))
+        for name in progress
+    )
     if kind == "maps":
         scores = score_maps(pairs, num_classes, threshold, _thresholds((0.0, 0.59, 0.01)))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def fit(
     folder: Path,
     *,
     stage: str,
-    masks: Path | str | None,
+    inputs: Mapping[str, str | Path],
     loggers: list[Logger],
     class_names: tuple[str, ...],
 ) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def fit(
         settings: the stage's `fit` block.
         folder: the stage's folder.
         stage: name of the stage, for messages.
-        masks: folder of pseudo labels, `"ground_truth"` or None.
+        inputs: what samples hold besides image and labels: role -> folder of artifacts, or `"ground_truth"`.
         loggers: Lightning loggers.
         class_names: foreground class names, kept beside the weights.
 
@@ -84,7 +85,7 @@ def fit(
         settings.data,
         train_split=settings.split,
         val_split=settings.val_split,
-        masks=masks,
+        inputs=inputs,
         normalization=getattr(method, "normalization", None),
     )
     checkpoints = folder / "checkpoints"
@@ -123,15 +124,18 @@ def fit(
     }
 
 
-def load_trained(spec: ClassSpec, num_classes: int, folder: Path) -> L.LightningModule:
+def load_trained(
+    spec: ClassSpec, num_classes: int, folder: Path, changes: Mapping[str, Any] | None = None
+) -> L.LightningModule:
     """The method that a stage has trained, in evaluation mode.
 
     Args:
         spec: the method as the recipe names it.
         num_classes: foreground classes of the data.
         folder: the stage's folder.
+        changes: hyper-parameters changed for inference.
     """
-    arguments = dict(spec.init_args)
+    arguments = {**spec.init_args, **(changes or {})}
     if "backbone_weights" in arguments:
         arguments["backbone_weights"] = None  # everything comes from the trained file
     method = build_method(ClassSpec(spec.class_path, arguments), num_classes, "the stage's method")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsss_zoo.errors import RecipeError
+from wsss_zoo.pipeline.inputs import GROUND_TRUTH, input_kind, source_stage
 from wsss_zoo.pipeline.recipe import Recipe, Stage
 from wsss_zoo.pipeline.stage_folder import STEPS, StageFolder, StepName
 
@@ -144,23 +145,24 @@ def _settings(
     def result_of(name: str) -> str:
         return (plans.get((name, "predict")) or plans[name, "refine"]).identity
 
+    for role, source in values.pop("inputs", {}).items():
+        if source == GROUND_TRUTH:
+            inputs[role] = source
+        else:
+            kind = input_kind(role, source, recipe.stages)
+            inputs[role] = f"{kind} of {result_of(source_stage(source))}"
     if step == "fit":
         data.update({key: value for key, value in values.pop("data").items() if key not in _SPEED_DATA_KEYS})
         settings["data"] = {"class_path": recipe.data.class_path, **data}
         trainer = {**recipe.trainer, **values.pop("trainer")}
         values["trainer"] = {key: value for key, value in trainer.items() if key not in _SPEED_TRAINER_KEYS}
         values["seed"] = recipe.seed
-        masks = stage.fit.masks if stage.fit else None
-        if masks not in (None, "ground_truth"):
-            inputs["masks"] = result_of(str(masks))
     elif step == "predict":
         assert stage.predict is not None
         source = stage.predict.weights or stage.name
         inputs["weights"] = plans[source, "fit"].identity if (source, "fit") in plans else source
         settings["data"] = {"class_path": recipe.data.class_path}
     elif step == "refine":
-        assert stage.refine is not None
-        inputs["maps"] = result_of(stage.refine.maps)
         settings["data"] = {"class_path": recipe.data.class_path}
     else:
         assert stage.evaluate is not None

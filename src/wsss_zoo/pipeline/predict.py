@@ -6,7 +6,7 @@ not computed again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,13 +18,18 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from wsss_zoo.artifacts.folder import finished_ids, folder_bytes
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
+from wsss_zoo.artifacts.label_scores import LabelScores
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import save_mask
 from wsss_zoo.artifacts.saliency import save_saliency
 from wsss_zoo.data.dataset import PredictionDataset
+from wsss_zoo.data.inputs import num_planes, read_input
 from wsss_zoo.errors import RecipeError, WsssZooError
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
+from wsss_zoo.pipeline.inputs import OUTPUTS_OF_KIND
 from wsss_zoo.pipeline.recipe import Predict
+from wsss_zoo.pipeline.refine import require_artifacts
 from wsss_zoo.refine.dense_crf import DenseCRF
 
 if TYPE_CHECKING:
@@ -33,10 +38,6 @@ if TYPE_CHECKING:
 
 #: Trainer arguments that also hold for inference.
 _PLACE_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
-#: Which folder a kind of method fills.
-ARTIFACT_OF_KIND = {"localizer": "maps", "segmenter": "masks", "saliency": "saliency"}
-#: File name extension in each artifact folder.
-EXTENSIONS = {"maps": ".npz", "masks": ".png", "masks_crf": ".png", "saliency": ".png"}
 
 
 class PyramidDataset(Dataset[dict[str, Any]]):
@@ -47,11 +48,13 @@ class PyramidDataset(Dataset[dict[str, Any]]):
         images: PredictionDataset,
         scales: Sequence[float],
         normalization: Normalization,
+        inputs: Mapping[str, Path],
         keep_image: bool = False,
     ) -> None:
         self.images = images
         self.scales = tuple(scales)
         self.normalization = normalization
+        self.inputs = dict(inputs)
         self.keep_image = keep_image
 
     def __len__(self) -> int:
@@ -59,7 +62,7 @@ class PyramidDataset(Dataset[dict[str, Any]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`pyramid`: list of `(1, 3, h, w)`, `labels` `(C,)`, `size` `(H, W)`, `image_id`."""
+        """`pyramid`: list of `(1, 3, h, w)`, `labels` `(C,)`, `size` `(H, W)`, `image_id`, `inputs`."""
         sample = self.images[index]
         item = {
             "image_id": sample["image_id"],
@@ -67,6 +70,11 @@ class PyramidDataset(Dataset[dict[str, Any]]):
             "labels": torch.tensor(sample["labels"]),
             "size": sample["size"],
         }
+        count = len(sample["labels"])
+        item["inputs"] = {}
+        for role, folder in self.inputs.items():
+            planes = read_input(role, folder, sample["image_id"], count, sample["size"])
+            item["inputs"][role] = torch.from_numpy(planes.dense(num_planes(role, count)))
         if self.keep_image:
             item["image"] = sample["image"]
         return item
@@ -90,13 +98,15 @@ class Predictor(L.LightningModule):
     Args:
         method: a method with a `kind`.
         settings: the `predict` block.
+        outputs: kinds of artifacts to write.
         folder: the stage's folder.
     """
 
-    def __init__(self, method: Any, settings: Predict, folder: Path) -> None:
+    def __init__(self, method: Any, settings: Predict, outputs: tuple[str, ...], folder: Path) -> None:
         super().__init__()
         self.method = method
         self.settings = settings
+        self.outputs = outputs
         self.folder = folder
         self._pool: ProcessPoolExecutor | None = None
         self._pending: list[Future[None]] = []
@@ -122,16 +132,31 @@ class Predictor(L.LightningModule):
         kind = self.method.kind
         if kind == "localizer":
             self._write_maps(batch)
+        elif kind == "saliency":
+            self._write_saliency(batch)
         elif kind == "segmenter":
-            self._write_masks(batch)
-        else:
-            scores = self.method.saliency(batch["pyramid"][0])
-            path = self.folder / "saliency" / f"{batch['image_id']}.png"
-            resized = torch.nn.functional.interpolate(
-                scores, batch["size"], mode="bilinear", align_corners=False
+            probabilities = multi_scale_segment(
+                self.method,
+                batch["pyramid"],
+                batch["size"],
+                flip=self.settings.flip,
+                average=self.settings.average,
             )
-            save_saliency(path, resized[0, 0].float().cpu().numpy())
+            self._write_masks(batch, probabilities)
+        else:
+            scores = self.method.refine(batch["pyramid"][0], batch["labels"], **batch["inputs"])
+            self._write_masks(batch, scores)
         return str(batch["image_id"])
+
+    def _write_saliency(self, batch: dict[str, Any]) -> None:
+        image = batch["pyramid"][0]
+        if self.outputs == ("saliency",):
+            maps = {"saliency": self.method.saliency(image)}
+        else:
+            maps = self.method.saliency_maps(image)
+        for kind in self.outputs:
+            path = self.folder / kind / f"{batch['image_id']}.png"
+            save_saliency(path, maps[kind][0, 0].float().clamp(0, 1).cpu().numpy())
 
     def _write_maps(self, batch: dict[str, Any]) -> None:
         labels = batch["labels"]
@@ -147,14 +172,18 @@ class Predictor(L.LightningModule):
             stride=self.settings.stride,
         ).save(self.folder / "maps" / f"{batch['image_id']}.npz")
 
-    def _write_masks(self, batch: dict[str, Any]) -> None:
-        probabilities = multi_scale_segment(
-            self.method,
-            batch["pyramid"],
-            batch["size"],
-            flip=self.settings.flip,
-            average=self.settings.average,
-        )
+    def _write_masks(self, batch: dict[str, Any], probabilities: torch.Tensor) -> None:
+        """Masks, and what goes with them, of scores `(C + 1, H, W)`."""
+        if "scores" in self.outputs:
+            classes = torch.nonzero(batch["labels"] > 0).flatten()
+            planes = torch.cat([probabilities[:1], probabilities[1:][classes]])
+            LabelScores.from_full_size(
+                classes.cpu().numpy().astype(np.int16),
+                planes.float().cpu().numpy(),
+                stride=self.settings.stride,
+            ).save(self.folder / "scores" / f"{batch['image_id']}.npz")
+        if "masks" not in self.outputs:
+            return
         name = f"{batch['image_id']}.png"
         if self._pool is not None:
             while len(self._pending) > 4 * self.settings.crf_workers:
@@ -182,6 +211,7 @@ def predict(
     datamodule: SegmentationDataModule,
     folder: Path,
     *,
+    inputs: Mapping[str, str | Path],
     stage: str,
     trainer_arguments: dict[str, Any],
     num_workers: int = 0,
@@ -194,6 +224,7 @@ def predict(
         records: the images of all splits, each once.
         datamodule: reads the images.
         folder: the stage's folder.
+        inputs: role -> folder of artifacts, for methods that refine others' results.
         stage: name of the stage, for messages.
         trainer_arguments: the recipe's `trainer`; only its places (devices, precision) are used.
         num_workers: loader processes.
@@ -202,24 +233,28 @@ def predict(
         Facts for the stage's state: images in all, images computed now, bytes of the result.
     """
     kind = getattr(method, "kind", None)
-    if kind not in ARTIFACT_OF_KIND:
+    if kind not in OUTPUTS_OF_KIND:
         raise RecipeError(
             f"stages.{stage}.predict: {type(method).__name__} has kind {kind!r}; expected one of "
-            f"{', '.join(ARTIFACT_OF_KIND)}"
+            f"{', '.join(OUTPUTS_OF_KIND)}"
         )
-    if settings.crf is not None and kind != "segmenter":
+    outputs = settings.outputs or OUTPUTS_OF_KIND[kind][:1]
+    if settings.crf is not None and "masks" not in outputs:
         raise RecipeError(
-            f"stages.{stage}.predict.crf is for segmenters; refine localization maps in a stage of their own"
+            f"stages.{stage}.predict.crf is for masks, but the stage makes {', '.join(outputs)}; refine "
+            "them in a stage of their own"
         )
-    kinds = [ARTIFACT_OF_KIND[kind], *(["masks_crf"] if settings.crf else [])]
-    done = set.intersection(*(finished_ids(folder / name, EXTENSIONS[name]) for name in kinds))
+    folders = {role: Path(source) for role, source in inputs.items()}
+    require_artifacts(folders, records, f"stages.{stage}.predict")
+    kinds = [*outputs, *(["masks_crf"] if settings.crf else [])]
+    done = set.intersection(*(finished_ids(folder / name, ARTIFACT_KINDS[name].extension) for name in kinds))
     todo = [record for record in records if record.image_id not in done]
     if not records:
         raise WsssZooError(f"the stage {stage!r} has no image to predict in {', '.join(settings.splits)}")
     if todo:
         images = PredictionDataset(datamodule, todo)
         keep_image = settings.crf is not None
-        dataset = PyramidDataset(images, settings.scales, method.normalization, keep_image)
+        dataset = PyramidDataset(images, settings.scales, method.normalization, folders, keep_image)
         trainer = L.Trainer(
             **{key: value for key, value in trainer_arguments.items() if key in _PLACE_KEYS},
             logger=False,
@@ -228,13 +263,15 @@ def predict(
             inference_mode=False,
         )
         loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only_item)
-        predictor = Predictor(method, settings, folder).eval()
+        predictor = Predictor(method, settings, tuple(outputs), folder).eval()
         with torch.no_grad():
             trainer.predict(predictor, loader, return_predictions=False)
         trainer.strategy.barrier()
         if trainer.interrupted:
             raise KeyboardInterrupt
-    missing = {record.image_id for record in records} - finished_ids(folder / kinds[0], EXTENSIONS[kinds[0]])
+    first = kinds[0]
+    made = finished_ids(folder / first, ARTIFACT_KINDS[first].extension)
+    missing = {record.image_id for record in records} - made
     if missing:
         raise WsssZooError(
             f"the stage {stage!r} left {len(missing)} images without a result, first {min(missing)}"

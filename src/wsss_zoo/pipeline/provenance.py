@@ -77,5 +77,5 @@ def _network(stage: Stage) -> dict[str, Any]:
         "backbone": arguments.get("backbone", "the method's default"),
         "initial_weights": arguments.get("backbone_weights") or "random",
         "trained_on": stage.fit.split,
-        "masks": stage.fit.masks or "image-level labels only",
+        "inputs": stage.fit.inputs or "image-level labels only",
     }

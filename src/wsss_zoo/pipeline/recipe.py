@@ -15,12 +15,13 @@ from typing import Any, Literal
 from wsss_zoo.errors import RecipeError, suggest
 from wsss_zoo.pipeline import recipe_files
 from wsss_zoo.pipeline.checking import MAPPING, UNCHECKED, Mistakes, Parameter, check_mapping, join
+from wsss_zoo.pipeline.inputs import GROUND_TRUTH, check_inputs, source_stage
 from wsss_zoo.pipeline.signatures import parameters_of, trainer_parameters
 
 #: Arguments of the Trainer that belong to the runner: a recipe that gives one is refused.
 RUNNER_TRAINER_KEYS = ("logger", "default_root_dir", "callbacks", "enable_checkpointing")
 #: What the pipeline hands to a data module itself, from the stage and from the method.
-LINKED_DATA_KEYS = ("train_split", "val_split", "masks", "normalization")
+LINKED_DATA_KEYS = ("train_split", "val_split", "inputs", "normalization")
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Fit:
         method: the LightningModule. `num_classes` is taken from the data where it is not given.
         split: training images.
         val_split: images of the validation loop, null for none.
-        masks: where training masks come from: null (image labels only), `ground_truth`, or the name of
-            the stage whose masks (pseudo labels) are the targets.
-        masks_kind: which masks of that stage: `masks` or `masks_crf`.
+        inputs: what samples hold besides image and labels, role -> source. `masks: pseudo_labels` trains on
+            the masks of that stage, `masks: deeplab.masks_crf` on a certain kind of them,
+            `masks: ground_truth` on the data set's own. Roles are the data module's.
         data: changes of the data module's arguments for this stage (batch_size, crop_size, ...).
         trainer: arguments of `lightning.Trainer`, over the recipe's own `trainer`.
     """
@@ -49,31 +50,37 @@ class Fit:
     method: ClassSpec
     split: str = "train"
     val_split: str | None = None
-    masks: str | None = None
-    masks_kind: Literal["masks", "masks_crf"] = "masks"
+    inputs: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Run a trained method over splits; writes localization maps or masks, one file an image.
+    """Run a trained method over splits; writes localization maps, masks or saliency, one file an image.
 
     Attributes:
         splits: images to predict.
         weights: the stage that trained the method (default: this stage), or a weights file.
+        init_args: hyper-parameters of the method changed for inference; nothing is trained again.
+        inputs: what a method that refines others' results reads, role -> stage (or stage.kind).
+        outputs: kinds of artifacts to write, where the method makes several: `masks` and `scores` of a
+            refining method, `saliency`, `body` and `detail` of LDF. Default: the first.
         scales: factors of the image size, averaged.
         flip: average with the mirrored image at every scale.
         average: what a segmenter averages over scales: softmax probabilities or logits.
         image_labels: localizers only: maps of the classes in the image-level label. If false, of the
             classes that the network itself scores above 0.5.
         stride: localization maps are stored at this stride of the image, in half precision.
-        crf: segmenters only: parameter set of a dense CRF; its masks are written beside the plain ones.
+        crf: for masks: parameter set of a dense CRF; its masks are written beside the plain ones.
         crf_workers: processes of the dense CRF.
     """
 
     splits: tuple[str, ...]
     weights: str | None = None
+    init_args: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = True
     average: Literal["probabilities", "logits"] = "probabilities"
@@ -85,16 +92,17 @@ class Predict:
 
 @dataclass(frozen=True)
 class Refine:
-    """Turn localization maps into pseudo labels, image by image.
+    """Turn results of other stages into pseudo labels, image by image.
 
     Attributes:
-        maps: the stage whose localization maps are refined.
+        inputs: what is refined, role -> stage (or stage.kind); roles are what the refiner is called with.
         splits: images to refine.
-        refiner: a class whose instances are called with (image, localization maps) and return a mask.
+        refiner: a class whose instances are called with (image, role=artifact, ...) and return a mask, or
+            artifacts by kind.
         workers: processes.
     """
 
-    maps: str
+    inputs: dict[str, str]
     splits: tuple[str, ...]
     refiner: ClassSpec
     workers: int = 2
@@ -129,18 +137,18 @@ class Stage:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the stages whose results this stage reads."""
-        names = []
-        if self.fit is not None and self.fit.masks not in (None, "ground_truth"):
-            names.append(self.fit.masks)
-        if (
-            self.predict is not None
-            and self.predict.weights is not None
-            and not _is_file(self.predict.weights)
-        ):
-            names.append(self.predict.weights)
-        if self.refine is not None:
-            names.append(self.refine.maps)
-        return tuple(name for name in dict.fromkeys(names) if name is not None)
+        sources = [source for step in self.reading_steps for source in step.inputs.values()]
+        names = [source_stage(source) for source in sources if source != GROUND_TRUTH]
+        weights = self.predict.weights if self.predict is not None else None
+        if weights is not None and not _is_file(weights):
+            names.append(weights)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def reading_steps(self) -> tuple[Fit | Predict | Refine, ...]:
+        """The steps that have `inputs`."""
+        steps = (self.fit, self.predict, self.refine)
+        return tuple(step for step in steps if step is not None)
 
 
 @dataclass(frozen=True)
@@ -225,7 +233,7 @@ def build_recipe(name: str, content: Mapping[str, Any], source: str) -> Recipe:
         if stage is None:
             continue
         if len(mistakes.lines) == before:
-            _check_inputs(stage, stages, prefix, mistakes)
+            check_inputs(stage, stages, data, prefix, mistakes)
         stages.append(stage)
     if not stages and not mistakes.lines:
         mistakes.add("stages", "there is none; a recipe needs at least one stage")
@@ -313,7 +321,7 @@ def _check_stage(
             checked["refine"], _field_parameters(Refine), join(prefix, "refine"), mistakes
         )
         refiner = _check_class(arguments.get("refiner"), join(prefix, "refine.refiner"), mistakes)
-        if refiner is not None and {"maps", "splits"} <= arguments.keys():
+        if refiner is not None and {"inputs", "splits"} <= arguments.keys():
             refine = Refine(**{**arguments, "refiner": refiner})
     if "evaluate" in present:
         arguments = check_mapping(
@@ -341,24 +349,3 @@ def _check_fit(value: Any, prefix: str, data: ClassSpec | None, mistakes: Mistak
         arguments["data"] = check_mapping(arguments.get("data"), allowed, join(prefix, "data"), mistakes)
     arguments["trainer"] = _check_trainer(arguments.get("trainer"), join(prefix, "trainer"), mistakes)
     return Fit(**{**arguments, "method": method}) if method is not None else None
-
-
-def _check_inputs(stage: Stage, earlier: Sequence[Stage], prefix: str, mistakes: Mistakes) -> None:
-    names = {item.name: item for item in earlier}
-    for name in stage.inputs:
-        if name not in names:
-            mistakes.add(
-                prefix, f"reads the stage {name!r}, which does not stand before it; {suggest(name, names)}"
-            )
-    if stage.refine is not None and stage.refine.maps in names and names[stage.refine.maps].predict is None:
-        mistakes.add(join(prefix, "refine.maps"), f"the stage {stage.refine.maps!r} predicts no maps")
-    if stage.fit is not None and stage.fit.masks in names:
-        source = names[stage.fit.masks]
-        if source.predict is None and source.refine is None:
-            mistakes.add(join(prefix, "fit.masks"), f"the stage {source.name!r} makes no masks")
-    if (
-        stage.predict is not None
-        and stage.predict.weights in names
-        and names[stage.predict.weights].fit is None
-    ):
-        mistakes.add(join(prefix, "predict.weights"), f"the stage {stage.predict.weights!r} trains nothing")

@@ -1,15 +1,17 @@
-"""The `refine` step: localization maps to pseudo labels, in parallel over images."""
+"""The `refine` step: results of other stages to pseudo labels, in parallel over images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsss_zoo.artifacts.folder import finished_ids, folder_bytes
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
 from wsss_zoo.errors import DataError, WsssZooError
+from wsss_zoo.pipeline.inputs import refiner_outputs
 from wsss_zoo.pipeline.signatures import import_class
-from wsss_zoo.refine.folder import refine_folder
+from wsss_zoo.refine.folder import RefineItem, refine_folder
 
 if TYPE_CHECKING:
     from wsss_zoo.data import Record
@@ -17,15 +19,20 @@ if TYPE_CHECKING:
 
 
 def refine(
-    settings: Refine, maps: Path, records: Sequence[Record], folder: Path, *, stage: str
+    settings: Refine,
+    inputs: Mapping[str, Path],
+    records: Sequence[Record],
+    folder: Path,
+    *,
+    stage: str,
 ) -> dict[str, Any]:
     """Refine what is not refined yet.
 
     Args:
         settings: the stage's `refine` block.
-        maps: folder of localization maps.
+        inputs: role -> folder of artifacts, named after their kind.
         records: the images of all splits, each once.
-        folder: the stage's folder; masks go to `masks/`.
+        folder: the stage's folder; results go to a folder for each kind.
         stage: name of the stage, for messages.
 
     Returns:
@@ -33,15 +40,33 @@ def refine(
     """
     if not records:
         raise WsssZooError(f"the stage {stage!r} has no image to refine in {', '.join(settings.splits)}")
-    have = finished_ids(maps, ".npz")
-    missing = [record.image_id for record in records if record.image_id not in have]
-    if missing:
-        raise DataError(
-            f"stages.{stage}.refine: {len(missing)} of {len(records)} images have no localization maps in "
-            f"{maps}, first {missing[0]}; add their split to the stage {settings.maps!r}"
-        )
+    require_artifacts(inputs, records, f"stages.{stage}.refine")
     refiner = import_class(settings.refiner.class_path)(**settings.refiner.init_args)
-    items = [(record.image_id, record.image, maps / f"{record.image_id}.npz") for record in records]
-    out = folder / "masks"
-    refine_folder(refiner, items, out, workers=settings.workers, progress=stage)
-    return {"images": len(records), "bytes": folder_bytes(out)}
+    items = [
+        RefineItem(
+            record.image_id,
+            record.image,
+            {role: _artifact(source, record.image_id) for role, source in inputs.items()},
+        )
+        for record in records
+    ]
+    refine_folder(refiner, items, folder, workers=settings.workers, progress=stage)
+    made = refiner_outputs(settings.refiner)
+    return {"images": len(records), "bytes": sum(folder_bytes(folder / kind) for kind in made)}
+
+
+def require_artifacts(inputs: Mapping[str, Path], records: Sequence[Record], key: str) -> None:
+    """Raise DataError when an image has no artifact in a folder that a step reads."""
+    for role, folder in inputs.items():
+        have = finished_ids(folder, ARTIFACT_KINDS[folder.name].extension)
+        missing = [record.image_id for record in records if record.image_id not in have]
+        if missing:
+            raise DataError(
+                f"{key}.inputs.{role}: {len(missing)} of {len(records)} images have no {folder.name} in "
+                f"{folder}, first {missing[0]}; add their split to the stage {folder.parent.name!r}"
+            )
+
+
+def _artifact(folder: Path, image_id: str) -> tuple[Any, Path]:
+    kind = ARTIFACT_KINDS[folder.name]
+    return kind.content, folder / f"{image_id}{kind.extension}"

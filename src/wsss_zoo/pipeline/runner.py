@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from rich.console import Console
 from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
 from wsss_zoo.pipeline.cost import measured
 from wsss_zoo.pipeline.data import build_datamodule
+from wsss_zoo.pipeline.inputs import GROUND_TRUTH, input_kind, source_stage
 from wsss_zoo.pipeline.lock import locked
 from wsss_zoo.pipeline.panels import run_tiles
 from wsss_zoo.pipeline.plan import EVERYTHING, Selection, StepPlan, plan_run, require_inputs
@@ -53,6 +54,15 @@ class Run:
         """Where the maps or masks of a stage lie."""
         plan = self.plan(stage, "predict") or self.plan(stage, "refine")
         return plan.folder if plan else self.folder / stage
+
+    def input_folders(self, inputs: Mapping[str, str]) -> dict[str, str | Path]:
+        """Role -> folder of artifacts, for what a step reads; `"ground_truth"` as it is."""
+        return {
+            role: source
+            if source == GROUND_TRUTH
+            else self.results_folder(source_stage(source)) / input_kind(role, source, self.recipe.stages)
+            for role, source in inputs.items()
+        }
 
     def records(self, splits: Sequence[str]) -> list[Record]:
         """The images of several splits, each once."""
@@ -152,9 +162,6 @@ def _fit_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
     from wsss_zoo.pipeline.fit import fit
 
     assert stage.fit is not None
-    masks: Path | str | None = stage.fit.masks
-    if masks not in (None, "ground_truth"):
-        masks = run.results_folder(str(masks)) / stage.fit.masks_kind
     config = {"stage": stage.name, **plan.settings}
     kind = stage.fit.method.class_path.rpartition(".")[2]
     loggers = stage_loggers(run.folder, run.recipe.name, stage.name, run.wandb, config, kind=kind)
@@ -163,7 +170,7 @@ def _fit_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
         stage.fit,
         plan.folder,
         stage=stage.name,
-        masks=masks,
+        inputs=run.input_folders(stage.fit.inputs),
         loggers=loggers,
         class_names=run.datamodule.class_names,
     )
@@ -178,17 +185,20 @@ def _predict_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
     source = stage.predict.weights or stage.name
     trained = run.plan(source, "fit")
     if trained is None:
-        method = load_pretrained(Path(source))
+        method = load_pretrained(Path(source), **stage.predict.init_args)
     else:
         fitted = run.recipe.stage(source).fit
         assert fitted is not None
-        method = load_trained(fitted.method, len(run.datamodule.class_names), trained.folder)
+        method = load_trained(
+            fitted.method, len(run.datamodule.class_names), trained.folder, stage.predict.init_args
+        )
     return predict(
         method,
         stage.predict,
         run.records(stage.predict.splits),
         run.datamodule,
         plan.folder,
+        inputs=run.input_folders(stage.predict.inputs),
         stage=stage.name,
         trainer_arguments=run.recipe.trainer,
         num_workers=run.datamodule.num_workers,
@@ -199,8 +209,8 @@ def _refine_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
     from wsss_zoo.pipeline.refine import refine
 
     assert stage.refine is not None
-    maps = run.results_folder(stage.refine.maps) / "maps"
-    return refine(stage.refine, maps, run.records(stage.refine.splits), plan.folder, stage=stage.name)
+    inputs = {role: Path(folder) for role, folder in run.input_folders(stage.refine.inputs).items()}
+    return refine(stage.refine, inputs, run.records(stage.refine.splits), plan.folder, stage=stage.name)
 
 
 def _evaluate_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import importlib.util
 import inspect
 import pathlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,53 @@ def parameters_of(class_path: str) -> dict[str, Parameter]:
         module, definition = _find_class(module_name, class_name)
         return _class_parameters(module, definition)
     return _imported_parameters(module_name, class_name)
+
+
+def class_attribute(class_path: str, name: str) -> Any:
+    """A constant of a class body, such as `kind = "localizer"`; None where the class has none.
+
+    Raises:
+        RecipeError: when the module or the class does not exist or cannot be imported.
+    """
+    module_name, _, class_name = class_path.rpartition(".")
+    if module_name.split(".")[0] != _OWN:
+        return getattr(import_class(class_path), name, None)
+    for _, definition in _with_bases(*_find_class(module_name, class_name)):
+        for node in definition.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            value = getattr(node, "value", None)
+            if value is not None and any(isinstance(t, ast.Name) and t.id == name for t in targets):
+                return ast.literal_eval(value)
+    return None
+
+
+def role_parameters(class_path: str, method: str) -> dict[str, bool] | None:
+    """What a method reads besides `image` and `labels` -> whether it must; None without such a method.
+
+    Raises:
+        RecipeError: when the module or the class does not exist or cannot be imported.
+    """
+    module_name, _, class_name = class_path.rpartition(".")
+    required: dict[str, bool] = {}
+    if module_name.split(".")[0] != _OWN:
+        function = getattr(import_class(class_path), method, None)
+        if function is None:
+            return None
+        for item in inspect.signature(function).parameters.values():
+            if item.kind is item.VAR_KEYWORD:
+                return None  # takes whatever it is given
+            required[item.name] = item.default is item.empty
+    else:
+        classes = _with_bases(*_find_class(module_name, class_name))
+        found = next((node for _, base in classes if (node := _method(base, method))), None)
+        if found is None:
+            return None
+        positional, defaults = found.args.args, found.args.defaults
+        for index, argument in enumerate(positional):
+            required[argument.arg] = index < len(positional) - len(defaults)
+        for argument, default in zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True):
+            required[argument.arg] = default is None
+    return {name: needed for name, needed in required.items() if name not in ("self", "image", "labels")}
 
 
 def trainer_parameters() -> dict[str, Parameter]:
@@ -125,16 +172,24 @@ def _class_parameters(module: str, definition: ast.ClassDef) -> dict[str, Parame
 
 def _inherited_parameters(module: str, definition: ast.ClassDef) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
+    for base_module, base in reversed(list(_with_bases(module, definition))[1:]):
+        parameters.update(_class_parameters(base_module, base))
+    return parameters
+
+
+def _with_bases(module: str, definition: ast.ClassDef) -> Iterator[tuple[str, ast.ClassDef]]:
+    """A class and, after it, those of its bases that are classes of this package."""
+    yield module, definition
     imports = _imports(_module_tree(module))
-    for base in reversed(definition.bases):
+    for base in definition.bases:
         name = ast.unparse(base)
         base_module, base_name = imports.get(name, (module, name))
         if base_module.startswith(_OWN) and (base_module, base_name) != (module, definition.name):
             try:
-                parameters.update(_class_parameters(*_find_class(base_module, base_name)))
+                found = _find_class(base_module, base_name)
             except RecipeError:
-                continue  # a base that is not a class of this package adds no arguments of ours
-    return parameters
+                continue  # not a class of this package
+            yield from _with_bases(*found)
 
 
 def _evaluate(annotation: ast.expr | None, module: str) -> Any:

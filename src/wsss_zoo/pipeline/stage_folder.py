@@ -6,7 +6,7 @@
 <stage>/maps/            predict (localizers)
 <stage>/masks/           predict (segmenters), refine
 <stage>/masks_crf/       predict with a dense CRF
-<stage>/saliency/        predict (saliency networks)
+<stage>/<kind>/          predict, refine: any other kind of artifact (artifacts.kinds)
 <stage>/metrics.json     evaluate
 <stage>/.previous/       results of earlier settings; they come back when the settings do
 """
@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsss_zoo.artifacts.files import read_json, write_json
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
 from wsss_zoo.errors import ArtifactError
 
 StepName = Literal["fit", "predict", "refine", "evaluate"]
 STEPS: tuple[StepName, ...] = ("fit", "predict", "refine", "evaluate")
 _OUTPUTS: dict[StepName, tuple[str, ...]] = {
     "fit": ("checkpoints", "logs"),
-    "predict": ("maps", "masks", "masks_crf", "saliency"),
-    "refine": ("masks",),
+    "predict": tuple(ARTIFACT_KINDS),
+    "refine": tuple(ARTIFACT_KINDS),
     "evaluate": ("metrics.json",),
 }
 

@@ -1,4 +1,4 @@
-"""Refine a folder of localization maps with all cores; finished masks survive whatever happens."""
+"""Refine a folder of artifacts with all cores; finished images survive whatever happens."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,27 @@ from PIL import Image
 from tqdm import tqdm
 
 from wsss_zoo.artifacts.folder import finished_ids
-from wsss_zoo.artifacts.localization_maps import LocalizationMaps
-from wsss_zoo.artifacts.masks import save_mask
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, Content, load_artifact, save_artifact
 from wsss_zoo.errors import DataError, WsssZooError
 
-#: Image and maps in, label mask uint8 (H, W) out; must be picklable to run in several processes.
-Refiner: TypeAlias = Callable[[npt.NDArray[np.uint8], LocalizationMaps], npt.NDArray[np.uint8]]
-Item: TypeAlias = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
+#: Called with an image and, by name, the artifacts it refines; returns a label mask uint8 (H, W), or
+#: artifacts by kind, which a class attribute `outputs` names. Picklable, to run in several processes.
+Refiner: TypeAlias = Callable[..., Any]
+
+
+class RefineItem(NamedTuple):
+    """One image to refine.
+
+    Attributes:
+        image_id: names the results.
+        image: path of the image.
+        inputs: role -> content and path of the artifact that the refiner is given under this name.
+    """
+
+    image_id: str
+    image: str | os.PathLike[str]
+    inputs: Mapping[str, tuple[Content, str | os.PathLike[str]]]
+
 
 # Small enough that stopping is quick and the bar moves, large enough that passing tasks costs nothing.
 _IMAGES_A_TASK = 4
@@ -37,26 +51,26 @@ class _Outcome(NamedTuple):
 
 def refine_folder(
     refiner: Refiner,
-    items: Iterable[Item],
+    items: Iterable[RefineItem],
     out_dir: str | os.PathLike[str],
     workers: int = 0,
     progress: str | None = "refine",
 ) -> int:
-    """Make one mask PNG for each image that has none yet.
+    """Refine each image that has no result yet.
 
-    Each mask is written as soon as it is made, whole or not at all; running again goes on with what is
+    Each result is written as soon as it is made, whole or not at all; running again goes on with what is
     missing. One broken image does not stop the others.
 
     Args:
         refiner: `PseudoLabels`, `ConfidentLabels` or any picklable callable like them.
-        items: image id, path of the image, path of its localization maps.
-        out_dir: where ``<image id>.png`` is written.
+        items: the images and what is known of them.
+        out_dir: where ``<kind>/<image id>`` is written, ``masks/<image id>.png`` for refiners of masks.
         workers: processes; 0 or 1 works in this one. A script that asks for more needs the usual
             ``if __name__ == "__main__"`` guard, because the processes are spawned.
         progress: title of the progress bar; None shows none.
 
     Returns:
-        Number of masks made by this call; those finished before are not counted.
+        Number of images refined by this call; those finished before are not counted.
 
     Raises:
         WsssZooError: some images failed (the first ones are named, after all others are finished), or a
@@ -64,8 +78,11 @@ def refine_folder(
         KeyboardInterrupt: passed on once running images are finished.
     """
     out_dir = Path(out_dir)
-    finished = finished_ids(out_dir, ".png")
-    todo = [item for item in items if item[0] not in finished]
+    outputs = tuple(getattr(refiner, "outputs", ("masks",)))
+    finished = set.intersection(
+        *(finished_ids(out_dir / kind, ARTIFACT_KINDS[kind].extension) for kind in outputs)
+    )
+    todo = [item for item in items if item.image_id not in finished]
     tasks = [todo[start : start + _IMAGES_A_TASK] for start in range(0, len(todo), _IMAGES_A_TASK)]
     outcomes = _in_processes if workers > 1 else _in_this_process
     failed: list[_Outcome] = []
@@ -78,13 +95,13 @@ def refine_folder(
         more = f"\n  and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise WsssZooError(
             f"{len(failed)} of {len(todo)} images could not be refined:\n{named}{more}\n"
-            f"The other masks are finished in {out_dir}; mend these and run again, only they are made."
+            f"The others are finished in {out_dir}; mend these and run again, only they are made."
         )
     return len(todo)
 
 
 def _in_this_process(
-    refiner: Refiner, tasks: list[list[Item]], out_dir: Path, workers: int
+    refiner: Refiner, tasks: list[list[RefineItem]], out_dir: Path, workers: int
 ) -> Iterator[list[_Outcome]]:
     for task in tasks:
         for item in task:
@@ -92,7 +109,7 @@ def _in_this_process(
 
 
 def _in_processes(
-    refiner: Refiner, tasks: list[list[Item]], out_dir: Path, workers: int
+    refiner: Refiner, tasks: list[list[RefineItem]], out_dir: Path, workers: int
 ) -> Iterator[list[_Outcome]]:
     if not tasks:
         return
@@ -107,7 +124,7 @@ def _in_processes(
     except BrokenProcessPool as error:
         raise WsssZooError(
             "a refining process ended without an answer, most likely for lack of memory. "
-            f"Finished masks are kept in {out_dir}: run again with fewer workers than {workers}."
+            f"Finished images are kept in {out_dir}: run again with fewer workers than {workers}."
         ) from error
     finally:
         # Also on Ctrl-C: drop what has not begun and wait for the few images in work.
@@ -122,12 +139,15 @@ def _start_worker() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _refine_all(refiner: Refiner, items: list[Item], out_dir: Path) -> list[_Outcome]:
+def _refine_all(refiner: Refiner, items: list[RefineItem], out_dir: Path) -> list[_Outcome]:
     outcomes = []
-    for image_id, image_path, maps_path in items:
+    for image_id, image_path, inputs in items:
         try:
-            mask = refiner(_read_image(image_path), LocalizationMaps.load(maps_path))
-            save_mask(out_dir / f"{image_id}.png", mask)
+            artifacts = {role: load_artifact(content, path) for role, (content, path) in inputs.items()}
+            result = refiner(_read_image(image_path), **artifacts)
+            for kind, value in (result if isinstance(result, Mapping) else {"masks": result}).items():
+                extension = ARTIFACT_KINDS[kind].extension
+                save_artifact(kind, out_dir / kind / f"{image_id}{extension}", value)
             outcomes.append(_Outcome(image_id, None))
         except WsssZooError as error:
             outcomes.append(_Outcome(image_id, str(error)))

@@ -1,0 +1,87 @@
+"""The kinds of artifacts: the folder of a stage that holds them, their file name extension, their content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from wsss_zoo.artifacts.label_scores import LabelScores
+from wsss_zoo.artifacts.localization_maps import LocalizationMaps
+from wsss_zoo.artifacts.masks import load_mask, save_mask
+from wsss_zoo.artifacts.saliency import load_saliency, save_saliency
+from wsss_zoo.errors import ArtifactError, suggest
+
+Content = Literal["localization maps", "label scores", "masks", "grey maps"]
+
+
+class ArtifactKind(NamedTuple):
+    """One kind of artifact.
+
+    Attributes:
+        content: what a file holds; kinds of the same content can stand for one another.
+        extension: of the files, one an image.
+    """
+
+    content: Content
+    extension: str
+
+
+#: Folder in a stage -> what lies there.
+ARTIFACT_KINDS: dict[str, ArtifactKind] = {
+    "maps": ArtifactKind("localization maps", ".npz"),
+    "masks": ArtifactKind("masks", ".png"),
+    "masks_crf": ArtifactKind("masks", ".png"),
+    "scores": ArtifactKind("label scores", ".npz"),
+    "scores_low": ArtifactKind("label scores", ".npz"),
+    "scores_high": ArtifactKind("label scores", ".npz"),
+    "saliency": ArtifactKind("grey maps", ".png"),
+    "body": ArtifactKind("grey maps", ".png"),
+    "detail": ArtifactKind("grey maps", ".png"),
+}
+
+#: What a step reads under a name (`inputs: {role: stage}`) -> content. Roles that are not listed here are
+#: those of a user's own class; they may read any kind, which must then be named (`stage.kind`).
+ROLES: dict[str, Content] = {
+    **{kind: item.content for kind, item in ARTIFACT_KINDS.items()},
+    "before": "masks",
+    "after": "masks",
+}
+
+
+def load_artifact(content: Content, path: str | os.PathLike[str]) -> Any:
+    """Read one artifact.
+
+    Returns:
+        `LocalizationMaps`, `LabelScores`, a mask uint8 `(H, W)`, or a grey map float32 `(H, W)` in [0, 1].
+
+    Raises:
+        ArtifactError: the file is missing, broken or holds something else.
+    """
+    readers: dict[Content, Callable[[str | os.PathLike[str]], Any]] = {
+        "localization maps": LocalizationMaps.load,
+        "label scores": LabelScores.load,
+        "masks": load_mask,
+        "grey maps": load_saliency,
+    }
+    return readers[content](path)
+
+
+def save_artifact(kind: str, path: str | os.PathLike[str], value: Any) -> None:
+    """Write one artifact of a kind, atomically.
+
+    Raises:
+        ArtifactError: there is no such kind, the value is none of it, or the file could not be written.
+    """
+    if kind not in ARTIFACT_KINDS:
+        raise ArtifactError(f"there is no artifact {kind!r}; {suggest(kind, ARTIFACT_KINDS)}")
+    content = ARTIFACT_KINDS[kind].content
+    if content in ("localization maps", "label scores"):
+        expected = LocalizationMaps if content == "localization maps" else LabelScores
+        if not isinstance(value, expected):
+            raise ArtifactError(f"{path}: expected {expected.__name__}, got {type(value).__name__}.")
+        value.save(path)
+    elif content == "masks":
+        save_mask(path, value)
+    else:
+        save_saliency(path, value)

@@ -1,0 +1,93 @@
+"""What other stages made of an image, read as arrays at the size of the image. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, ROLES, load_artifact
+from wsss_zoo.data.images import values_outside
+from wsss_zoo.errors import DataError
+
+
+def input_extension(role: str) -> str:
+    """The file name extension of what a role reads."""
+    return next(kind.extension for kind in ARTIFACT_KINDS.values() if kind.content == ROLES[role])
+
+
+class Planes(NamedTuple):
+    """What an artifact says about an image, at the size of the image.
+
+    Attributes:
+        values: `(H, W)` of masks (uint8) and grey maps (float32 in [0, 1]); `(K, H, W)` float32 of
+            localization maps and `(K + 1, H, W)` of label scores, for the classes present alone.
+        rows: which planes of a dense `(C, H, W)` or `(C + 1, H, W)` array these are; None for `(H, W)`.
+    """
+
+    values: npt.NDArray[Any]
+    rows: npt.NDArray[np.intp] | None
+
+    def dense(self, num_planes: int) -> npt.NDArray[Any]:
+        """The values with planes of 0 for absent classes: `(num_planes, H, W)`; `(H, W)` as it is."""
+        if self.rows is None:
+            return self.values
+        dense = np.zeros((num_planes, *self.values.shape[1:]), dtype=self.values.dtype)
+        dense[self.rows] = self.values
+        return dense
+
+
+def num_planes(role: str, num_classes: int) -> int:
+    """Planes of a dense array: C of localization maps, C + 1 of label scores."""
+    return num_classes + (ROLES[role] == "label scores")
+
+
+def read_input(
+    role: str, folder: str | os.PathLike[str], image_id: str, num_classes: int, size: Sequence[int]
+) -> Planes:
+    """Read the artifact of one image.
+
+    Args:
+        role: see `wsss_zoo.artifacts.kinds.ROLES`.
+        folder: holds one file an image.
+        image_id: name of the file.
+        num_classes: C.
+        size: `(H, W)` of the image.
+
+    Raises:
+        ArtifactError: the file is missing or broken.
+        DataError: it belongs to an image of another size or to other classes.
+    """
+    path = Path(folder) / f"{image_id}{input_extension(role)}"
+    content = ROLES[role]
+    artifact = load_artifact(content, path)
+    flat = content in ("masks", "grey maps")
+    found = artifact.shape if flat else artifact.size
+    if tuple(found) != tuple(size):
+        raise DataError(
+            f"{path}: it was made for an image of {_size(found)}, but {image_id} is {_size(size)} "
+            "(width x height). Make it anew from this image."
+        )
+    if content == "masks":
+        # unseen, such a value ends in an assertion on the GPU that names nothing
+        outside = values_outside(artifact, num_classes)
+        highest = f"labels 0..{num_classes} and 255, found also {outside[:8]}"
+    else:
+        outside = [] if flat else [index for index in artifact.classes.tolist() if index >= num_classes]
+        highest = f"class indices 0..{num_classes - 1}, found also {outside[:8]}"
+    if outside:
+        raise DataError(f"{path}: expected {highest}. Was it made for other classes?")
+    if flat:
+        return Planes(artifact, None)
+    rows = artifact.classes.astype(np.intp)
+    if content == "label scores":
+        rows = np.concatenate([[0], rows + 1])
+    return Planes(artifact.full_size(), rows)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]} x {shape[0]}"
