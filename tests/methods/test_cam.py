@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 
 from tests.methods.tiny import TINY, ColouredSquares, Pixels
 from wsss_zoo.methods import CAM
-from wsss_zoo.methods.cam.average_precision import MeanAveragePrecision
 from wsss_zoo.methods.cam.losses import multilabel_soft_margin
 from wsss_zoo.methods.cam.network import CAMNetwork
 from wsss_zoo.methods.multi_scale import multi_scale_localize
 from wsss_zoo.methods.optimization import parameter_groups
+from wsss_zoo.metrics.average_precision import MeanAveragePrecision
 
 
 def red_and_not_blue(sqrt_cam=False):

@@ -94,7 +94,7 @@ def ssdd():
 
 
 def test_names():
-    assert list_models() == ["cam", "deeplab"]
+    assert {"affinitynet", "cam", "deeplab", "seam"} <= set(list_models())
     assert isinstance(create_model("cam", backbone=TINY), CAM)
     assert isinstance(create_model("deeplab", variant="largefov", backbone=TINY), DeepLab)
     with pytest.raises(WsssZooError, match="did you mean 'deeplab'"):

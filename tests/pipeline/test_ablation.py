@@ -35,7 +35,8 @@ def ablation(tmp_path, small_recipe):
 def test_variants_share_the_classifier_and_the_paper_stands_beside(ablation, tmp_path, capsys):
     metrics = run_recipe(str(ablation), output_dir=tmp_path / "runs", wandb="off")
     assert [(row["variant"], row["paper"]) for row in metrics["rows"]] == [("low", 12.5), ("high", None)]
-    assert metrics["rows"][0]["miou"] != metrics["rows"][1]["miou"]
+    assert metrics["rows"][0]["value"] != metrics["rows"][1]["value"]
+    assert metrics["rows"][0]["spread"] is None
     folder = tmp_path / "runs" / "background"
     assert (folder / "low" / "cam" / "maps").is_dir()
     assert not (folder / "high" / "cam").exists()
@@ -48,6 +49,39 @@ def test_variants_share_the_classifier_and_the_paper_stands_beside(ablation, tmp
 
     print_run(metrics, folder)
     assert "12.5" in capsys.readouterr().out
+
+
+def test_seeds_give_a_mean_and_its_spread_and_a_variant_may_be_scored_elsewhere(
+    small_recipe, tmp_path, capsys
+):
+    path = tmp_path / "spread.yaml"
+    path.write_text(
+        f"title: spread\nbase: {small_recipe}\nseeds: [3, 4]\n"
+        "variants:\n"
+        "  maps: {result: {stage: cam, split: val, artifact: maps, metric: fixed_miou}}\n"
+        "  masks: {}\n"
+        "result: {stage: pseudo_labels, split: train}\n"
+    )
+    metrics = run_recipe(str(path), output_dir=tmp_path / "runs", wandb="off")
+    maps, masks = metrics["rows"]
+    assert maps["runs"] == ["maps-seed3", "maps-seed4"]
+    assert (maps["metric"], maps["artifact"], maps["stage"]) == ("fixed_miou", "maps", "cam")
+    for row in (maps, masks):
+        assert len(row["values"]) == 2
+        assert row["value"] == pytest.approx(sum(row["values"]) / 2)
+        assert row["spread"] == pytest.approx(abs(row["values"][0] - row["values"][1]) / 2**0.5)
+    folder = tmp_path / "runs" / "spread"
+    stage = json.loads((folder / "maps-seed4" / "cam" / "stage.json").read_text())
+    assert stage["steps"]["fit"]["seed"] == 4
+    assert not (folder / "masks-seed4" / "cam").exists()  # shared with the maps of this seed
+    scored = json.loads((folder / "maps-seed3" / "metrics.json").read_text())["rows"]
+    fixed = [row["details"]["fixed_miou"] for row in scored if row["split"] == "val"]
+    assert fixed == [maps["values"][0]]
+    from wsss_zoo.pipeline.console import print_run
+
+    print_run(metrics, folder)
+    assert "(2 seeds)" in capsys.readouterr().out
+    assert "2 seeds" in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +97,12 @@ def test_variants_share_the_classifier_and_the_paper_stands_beside(ablation, tmp
         ),
         ({"variants": {"low": 3, "b": {}}}, "expected overrides"),
         ({"results": {}}, r"did you mean 'result'\?"),
+        ({"seeds": [1, 1]}, r"seeds: expected one or more different seeds"),
+        ({"seeds": []}, r"seeds: expected one or more different seeds"),
+        (
+            {"variants": {"low": {"result": {"stage": "cam"}}, "b": {}}},
+            r"variants\.low\.result\.split: is missing",
+        ),
     ],
 )
 def test_mistakes(small_recipe, change, message):

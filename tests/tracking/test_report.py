@@ -221,24 +221,28 @@ def test_comparison_sets_runs_side_by_side(make_run: MakeRun, tmp_path: Path) ->
 def test_comparison_of_an_ablation_stands_beside_the_paper(make_run: MakeRun, tmp_path: Path) -> None:
     variants = [make_run("ablations/crf/without", gain=-0.02), make_run("ablations/crf/with")]
     folder = tmp_path / "runs" / "ablations" / "crf"
-    miou = {"without": 0.5974, "with": 0.6174}
+    what = {"metric": "miou", "stage": "deeplab", "artifact": "masks", "split": "val"}
     summary = {
         "recipe": "ablations/crf",
         "title": "Dense CRF on and off",
-        "ablation": {
-            "result": {"stage": "deeplab", "split": "val", "artifact": "masks"},
-            "source": "the paper, table 4",
-        },
+        "ablation": {"source": "the paper, table 4"},
         "rows": [
-            {"variant": "without", "paper": None, "miou": miou["without"]},
-            {"variant": "with", "paper": 63.0, "miou": miou["with"]},
+            {"variant": "without", "paper": None, "value": 0.5974, "runs": ["without"], **what},
+            {"variant": "with", "paper": 63.0, "value": 0.6174, "spread": 0.0123, "runs": ["with"], **what},
         ],
     }
     (folder / "metrics.json").write_text(json.dumps(summary))
     from_variants = Page(write_comparison(variants, tmp_path / "a.html"))
     from_folder = Page(write_comparison([folder], tmp_path / "b.html"))
     assert from_folder.text == from_variants.text
-    for words in ("Dense CRF on and off", "deeplab · masks · val", "the paper, table 4", "63.0", "−1.3"):
+    for words in (
+        "Dense CRF on and off",
+        "deeplab · masks · val",
+        "the paper, table 4",
+        "63.0",
+        "−1.3",
+        "± 1.23",
+    ):
         assert words in from_folder.text
 
 

@@ -13,15 +13,21 @@ if TYPE_CHECKING:
     from lightning import LightningModule
     from torch import Tensor
 
+    from wsss_zoo.methods.affinitynet.module import AffinityNet
     from wsss_zoo.methods.cam.module import CAM
     from wsss_zoo.methods.deeplab.module import DeepLab
+    from wsss_zoo.methods.ldf.module import LDF
+    from wsss_zoo.methods.seam.module import SEAM
 
-__all__ = ["CAM", "MODELS", "DeepLab", "create_model", "list_models"]
+__all__ = ["CAM", "LDF", "MODELS", "SEAM", "AffinityNet", "DeepLab", "create_model", "list_models"]
 
 #: Model name -> class.
 MODELS: dict[str, str] = {
+    "affinitynet": "wsss_zoo.methods.affinitynet.module.AffinityNet",
     "cam": "wsss_zoo.methods.cam.module.CAM",
     "deeplab": "wsss_zoo.methods.deeplab.module.DeepLab",
+    "ldf": "wsss_zoo.methods.ldf.module.LDF",
+    "seam": "wsss_zoo.methods.seam.module.SEAM",
 }
 
 
@@ -84,7 +90,13 @@ def build_from_class_path(class_path: str, hparams: Mapping[str, Any]) -> Lightn
 
 
 def __getattr__(name: str) -> Any:
-    locations = {"CAM": "wsss_zoo.methods.cam.module", "DeepLab": "wsss_zoo.methods.deeplab.module"}
+    locations = {
+        "AffinityNet": "wsss_zoo.methods.affinitynet.module",
+        "CAM": "wsss_zoo.methods.cam.module",
+        "DeepLab": "wsss_zoo.methods.deeplab.module",
+        "LDF": "wsss_zoo.methods.ldf.module",
+        "SEAM": "wsss_zoo.methods.seam.module",
+    }
     if name in locations:
         return getattr(import_module(locations[name]), name)
     raise AttributeError(f"module 'wsss_zoo.methods' has no attribute {name!r}")

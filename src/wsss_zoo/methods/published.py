@@ -67,8 +67,12 @@ def load_published(
     return module.eval()
 
 
-def load_pretrained(path: str | Path) -> LightningModule:
+def load_pretrained(path: str | Path, **changes: Any) -> LightningModule:
     """Build the module a file describes and fill it.
+
+    Args:
+        path: a `.safetensors` file of this package.
+        **changes: hyper-parameters that replace the file's.
 
     Raises:
         WeightsError: the file does not describe a module (it was not written by this package).
@@ -79,7 +83,7 @@ def load_pretrained(path: str | Path) -> LightningModule:
             f"{path} does not tell which model it is for; name it: "
             'wsss_zoo.create_model("cam", weights=...) or wsss-zoo predict --model cam'
         )
-    hparams = {**description["hparams"]}
+    hparams = {**description["hparams"], **changes}
     if "backbone_weights" in hparams:
         hparams["backbone_weights"] = None
     module = build_from_class_path(description["class_path"], hparams)

@@ -60,20 +60,23 @@ def print_scores(scores: Mapping[str, Any]) -> None:
 
 
 def _ablation_table(metrics: Mapping[str, Any]) -> Table:
-    result, source = metrics["ablation"]["result"], metrics["ablation"]["source"]
-    caption = f"mIoU of {result['stage']} ({result['artifact']}) on {result['split']}"
+    source = metrics["ablation"]["source"]
     table = Table(
         title=metrics["title"],
-        caption=f"{caption}; paper: {source}" if source else caption,
+        caption=f"in percent; paper: {source}" if source else "in percent",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("variant")
+    table.add_column("result")
     if source:
         table.add_column("paper", justify="right")
     table.add_column("ours", justify="right")
     for row in metrics["rows"]:
         paper = "" if row["paper"] is None else f"{row['paper']:.1f}"
-        cells = [row["variant"], *([paper] if source else []), f"{100 * row['miou']:.2f}"]
-        table.add_row(*cells)
+        ours = "–" if row["value"] is None else f"{100 * row['value']:.2f}"
+        if row["spread"] is not None:
+            ours += f" ± {100 * row['spread']:.2f} ({len(row['values'])} seeds)"
+        result = f"{row['metric']} of {row['stage']} ({row['artifact']}) on {row['split']}"
+        table.add_row(row["variant"], result, *([paper] if source else []), ours)
     return table

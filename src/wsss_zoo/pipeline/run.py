@@ -29,7 +29,7 @@ def dry_run(loaded: Recipe | Ablation, output_dir: Path, selection: Selection) -
     if isinstance(loaded, Recipe):
         return {loaded.name: plan_run(loaded, output_dir / loaded.name, selection)}
     base = output_dir / loaded.base
-    folders = {name: output_dir / loaded.name / name for name in loaded.variants}
+    folders = {name: output_dir / loaded.name / name for name in loaded.runs}
     return {
         recipe.name: plan_run(
             recipe,
@@ -37,7 +37,7 @@ def dry_run(loaded: Recipe | Ablation, output_dir: Path, selection: Selection) -
             selection,
             shared=[base, *(path for other, path in folders.items() if other != name)],
         )
-        for name, recipe in loaded.variants.items()
+        for name, recipe in loaded.runs.items()
     }
 
 

@@ -6,20 +6,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsss_zoo.refine.affinity_seeds import AffinitySeeds
     from wsss_zoo.refine.background import background_power, background_threshold, labels_from_scores
     from wsss_zoo.refine.confident_labels import ConfidentLabels
     from wsss_zoo.refine.crf_parameters import CRF_PARAMETERS, CrfParameters
     from wsss_zoo.refine.dense_crf import DenseCRF
     from wsss_zoo.refine.folder import refine_folder
     from wsss_zoo.refine.mean_field import crf_marginals, unary_from_labels, unary_from_probabilities
+    from wsss_zoo.refine.pixel_pairs import PixelPairs, affinity_matrix
     from wsss_zoo.refine.pseudo_labels import PseudoLabels
+    from wsss_zoo.refine.random_walk import RandomWalk
 
 _LOCATIONS = {
+    "AffinitySeeds": "affinity_seeds",
     "CRF_PARAMETERS": "crf_parameters",
     "ConfidentLabels": "confident_labels",
     "CrfParameters": "crf_parameters",
     "DenseCRF": "dense_crf",
+    "PixelPairs": "pixel_pairs",
     "PseudoLabels": "pseudo_labels",
+    "RandomWalk": "random_walk",
+    "affinity_matrix": "pixel_pairs",
     "background_power": "background",
     "background_threshold": "background",
     "crf_marginals": "mean_field",
@@ -31,10 +38,14 @@ _LOCATIONS = {
 
 __all__ = [
     "CRF_PARAMETERS",
+    "AffinitySeeds",
     "ConfidentLabels",
     "CrfParameters",
     "DenseCRF",
+    "PixelPairs",
     "PseudoLabels",
+    "RandomWalk",
+    "affinity_matrix",
     "background_power",
     "background_threshold",
     "crf_marginals",

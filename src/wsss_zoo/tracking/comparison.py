@@ -12,6 +12,9 @@ from wsss_zoo.errors import WsssZooError
 from wsss_zoo.tracking.results import Result, number
 from wsss_zoo.tracking.run_folder import Run, load_run
 
+#: What says which number of a run an ablation compares.
+_COMPARED = ("metric", "stage", "artifact", "split")
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -33,11 +36,22 @@ class Alignment:
 
 @dataclass(frozen=True)
 class AblationRow:
-    """A variant: the paper's mIoU in percent (None: it prints none) and ours as a fraction."""
+    """A variant.
+
+    Attributes:
+        result: which result is compared, in words.
+        paper: the paper's figure in percent; None where it prints none.
+        value: ours as a fraction, the mean over seeds.
+        spread: standard deviation over seeds; None for one seed.
+        seeds: number of seeds.
+    """
 
     variant: str
+    result: str
     paper: float | None
-    miou: float | None
+    value: float | None
+    spread: float | None
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -45,13 +59,11 @@ class AblationTable:
     """The table of an ablation beside the paper's.
 
     Attributes:
-        result: which result is compared, in words.
         source: the paper and its table; empty without one.
     """
 
     title: str
     description: str
-    result: str
     source: str
     rows: tuple[AblationRow, ...]
 
@@ -65,8 +77,8 @@ def load_runs(run_dirs: Sequence[Path]) -> list[Run]:
     folders: list[Path] = []
     for folder in map(Path, run_dirs):
         table = _ablation_metrics(folder)
-        variants = [row["variant"] for row in table.get("rows") or []] if table else []
-        folders += [folder / name for name in dict.fromkeys(variants)] if table else [folder]
+        names = [name for row in table.get("rows") or [] for name in row["runs"]] if table else []
+        folders += [folder / name for name in dict.fromkeys(names)] if table else [folder]
     if len({folder.resolve() for folder in folders}) < 2:
         given = ", ".join(map(str, run_dirs)) or "nothing"
         raise WsssZooError(f"compare needs two or more different run folders, or one ablation, got {given}")
@@ -83,21 +95,22 @@ def load_ablation(runs: Sequence[Run]) -> AblationTable | None:
     if metrics is None:
         return None
     where = folder / "metrics.json"
-    compared = metrics["ablation"].get("result") or {}
     shown = {run.path.name for run in runs}
     return AblationTable(
         title=metrics.get("title") or folder.name,
         description=metrics.get("description") or "",
-        result=" · ".join(str(compared[key]) for key in ("stage", "artifact", "split") if compared.get(key)),
         source=metrics["ablation"].get("source") or "",
         rows=tuple(
             AblationRow(
-                row["variant"],
-                number(row.get("paper"), f"{where}: rows[{i}].paper"),
-                number(row.get("miou"), f"{where}: rows[{i}].miou"),
+                variant=row["variant"],
+                result=" · ".join(str(row[key]) for key in _COMPARED if row.get(key)),
+                paper=number(row.get("paper"), f"{where}: rows[{i}].paper"),
+                value=number(row.get("value"), f"{where}: rows[{i}].value"),
+                spread=number(row.get("spread"), f"{where}: rows[{i}].spread"),
+                seeds=len(row["runs"]),
             )
             for i, row in enumerate(metrics.get("rows") or [])
-            if row["variant"] in shown
+            if shown & set(row["runs"])
         ),
     )
 

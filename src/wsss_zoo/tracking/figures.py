@@ -99,6 +99,27 @@ def training_curves_svg(runs: Mapping[str, Mapping[str, Sequence[tuple[float, fl
         return _svg(figure)
 
 
+def distance_curves_svg(curves: Mapping[str, tuple[Sequence[int], Sequence[float | None]]]) -> str:
+    """Draw the saliency error over the distance from the edge of the object, which is a vertical line.
+
+    Args:
+        curves: legend text -> distances in pixels, negative outside the object, and the mean absolute error
+            in [0, 1] at each (None or NaN: no pixel), as `wsss_zoo.metrics.ErrorByDistance` gives them.
+    """
+    with _style():
+        figure, (axes,) = _figure(1, width=7.2, height=3.3)
+        for colour, (name, (distances, error)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+            values = np.array(error, dtype=float)  # None becomes NaN, which leaves a gap
+            axes.plot(distances, values, color=colour, linewidth=1.6, label=name)
+        axes.axvline(0, color=_INK, linewidth=0.6, linestyle="--")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("pixels from the edge (outside < 0 < inside)")
+        axes.set_ylabel("mean absolute error")
+        if len(curves) > 1:
+            figure.legend(loc="outside lower left", fontsize=8.5)
+        return _svg(figure)
+
+
 def _annotate(
     axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], align: str
 ) -> None:

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss_zoo.backbones import create_backbone
-from wsss_zoo.methods.cam.average_precision import MeanAveragePrecision
 from wsss_zoo.methods.cam.losses import multilabel_soft_margin
 from wsss_zoo.methods.cam.network import CAMNetwork
 from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, training_steps
+from wsss_zoo.metrics.average_precision import MeanAveragePrecision
 from wsss_zoo.normalization import Normalization
 
 

@@ -1,0 +1,1 @@
+"""AffinityNet: affinities between neighbouring pixels, learnt from confident regions of localization maps."""
