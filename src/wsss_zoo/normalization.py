@@ -42,3 +42,5 @@ class Normalization:
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 #: BGR, mean subtracted, not divided: Caffe VGG16 and MSRA ResNet-101 (DeepLab releases).
 CAFFE_BGR = Normalization(mean=(104.008, 116.669, 122.675), std=(1.0, 1.0, 1.0), bgr=True)
+#: RGB with the mean and standard deviation of DUTS-TR, as the saliency networks of LDF's family state them.
+DUTS = Normalization(mean=(124.55, 118.90, 102.94), std=(56.77, 55.97, 57.50))

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from wsss_zoo.artifacts import atomic_write, finished_ids, read_json, write_json
+from wsss_zoo.artifacts.folder import folder_bytes
 from wsss_zoo.errors import ArtifactError
 
 
@@ -108,3 +109,12 @@ def test_json_round_trip_and_refusals(tmp_path):
         read_json(path)
     with pytest.raises(ArtifactError, match=r"b\.json: expected a JSON file here"):
         read_json(tmp_path / "b.json")
+
+
+def test_ids_with_slashes_are_files_in_folders(tmp_path):
+    for name in ("ecssd/0360.png", "hku_is/0360.png", "0360.png", "ecssd/.0361.png.7.tmp", ".old/0362.png"):
+        with atomic_write(tmp_path / name) as file:
+            file.write(b"12")
+    assert finished_ids(tmp_path, ".png") == {"0360", "ecssd/0360", "hku_is/0360"}
+    assert finished_ids(str(tmp_path / "ecssd") + "/", ".png") == {"0360"}
+    assert folder_bytes(tmp_path) == 10

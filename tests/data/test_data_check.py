@@ -125,7 +125,7 @@ def test_every_listed_class_exists() -> None:
     for path in DATASETS.values():
         module, _, name = path.rpartition(".")
         assert module == "wsss_zoo.data"
-        assert issubclass(getattr(wsss_zoo.data, name), wsss_zoo.data.SegmentationDataModule)
+        assert issubclass(getattr(wsss_zoo.data, name), wsss_zoo.data.ImageDataModule)
 
 
 def test_grey_levels_in_place_of_labels(photos: Path) -> None:

@@ -6,14 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsss_zoo.artifacts.features import load_features, save_features
     from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
     from wsss_zoo.artifacts.folder import finished_ids
     from wsss_zoo.artifacts.label_scores import LabelScores
     from wsss_zoo.artifacts.localization_maps import LocalizationMaps
     from wsss_zoo.artifacts.masks import VOC_PALETTE, heatmap_overlay, load_mask, overlay, save_mask
     from wsss_zoo.artifacts.saliency import load_saliency, save_saliency
+    from wsss_zoo.artifacts.subcategories import Subcategories
 
 _LOCATIONS = {
+    "load_features": "features",
+    "save_features": "features",
     "atomic_write": "files",
     "read_json": "files",
     "write_json": "files",
@@ -27,19 +31,23 @@ _LOCATIONS = {
     "save_mask": "masks",
     "load_saliency": "saliency",
     "save_saliency": "saliency",
+    "Subcategories": "subcategories",
 }
 
 __all__ = [
     "VOC_PALETTE",
     "LabelScores",
     "LocalizationMaps",
+    "Subcategories",
     "atomic_write",
     "finished_ids",
     "heatmap_overlay",
+    "load_features",
     "load_mask",
     "load_saliency",
     "overlay",
     "read_json",
+    "save_features",
     "save_mask",
     "save_saliency",
     "write_json",

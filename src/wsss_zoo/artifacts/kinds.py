@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from wsss_zoo.artifacts.features import load_features, save_features
 from wsss_zoo.artifacts.label_scores import LabelScores
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import load_mask, save_mask
 from wsss_zoo.artifacts.saliency import load_saliency, save_saliency
+from wsss_zoo.artifacts.subcategories import Subcategories
 from wsss_zoo.errors import ArtifactError, suggest
 
-Content = Literal["localization maps", "label scores", "masks", "grey maps"]
+Content = Literal["localization maps", "label scores", "masks", "grey maps", "features", "sub-categories"]
 
 
 class ArtifactKind(NamedTuple):
@@ -38,6 +40,8 @@ ARTIFACT_KINDS: dict[str, ArtifactKind] = {
     "saliency": ArtifactKind("grey maps", ".png"),
     "body": ArtifactKind("grey maps", ".png"),
     "detail": ArtifactKind("grey maps", ".png"),
+    "features": ArtifactKind("features", ".npz"),
+    "subcategories": ArtifactKind("sub-categories", ".npz"),
 }
 
 #: What a step reads under a name (`inputs: {role: stage}`) -> content. Roles that are not listed here are
@@ -48,12 +52,20 @@ ROLES: dict[str, Content] = {
     "after": "masks",
 }
 
+#: Contents that have a class of their own.
+_CLASSES: dict[Content, type[LocalizationMaps] | type[LabelScores] | type[Subcategories]] = {
+    "localization maps": LocalizationMaps,
+    "label scores": LabelScores,
+    "sub-categories": Subcategories,
+}
+
 
 def load_artifact(content: Content, path: str | os.PathLike[str]) -> Any:
     """Read one artifact.
 
     Returns:
-        `LocalizationMaps`, `LabelScores`, a mask uint8 `(H, W)`, or a grey map float32 `(H, W)` in [0, 1].
+        `LocalizationMaps`, `LabelScores`, a mask uint8 `(H, W)`, a grey map float32 `(H, W)` in [0, 1], a
+        feature vector float32 `(D,)`, or `Subcategories`.
 
     Raises:
         ArtifactError: the file is missing, broken or holds something else.
@@ -63,6 +75,8 @@ def load_artifact(content: Content, path: str | os.PathLike[str]) -> Any:
         "label scores": LabelScores.load,
         "masks": load_mask,
         "grey maps": load_saliency,
+        "features": load_features,
+        "sub-categories": Subcategories.load,
     }
     return readers[content](path)
 
@@ -76,12 +90,14 @@ def save_artifact(kind: str, path: str | os.PathLike[str], value: Any) -> None:
     if kind not in ARTIFACT_KINDS:
         raise ArtifactError(f"there is no artifact {kind!r}; {suggest(kind, ARTIFACT_KINDS)}")
     content = ARTIFACT_KINDS[kind].content
-    if content in ("localization maps", "label scores"):
-        expected = LocalizationMaps if content == "localization maps" else LabelScores
+    if content in _CLASSES:
+        expected = _CLASSES[content]
         if not isinstance(value, expected):
             raise ArtifactError(f"{path}: expected {expected.__name__}, got {type(value).__name__}.")
         value.save(path)
     elif content == "masks":
         save_mask(path, value)
+    elif content == "features":
+        save_features(path, value)
     else:
         save_saliency(path, value)

@@ -15,7 +15,7 @@ from wsss_zoo.data import DATASETS
 from wsss_zoo.errors import DataError, suggest
 
 if TYPE_CHECKING:
-    from wsss_zoo.data.datamodule import SegmentationDataModule
+    from wsss_zoo.data.image_datamodule import ImageDataModule
     from wsss_zoo.data.record import Record
 
 _SHOWN = 5
@@ -60,9 +60,12 @@ class CheckReport:
 
 
 def check(
-    data: str | SegmentationDataModule, root: str | os.PathLike[str] | None = None, progress: bool = True
+    data: str | ImageDataModule, root: str | os.PathLike[str] | None = None, progress: bool = True
 ) -> CheckReport:
     """Decode every image and mask of every split and compare them.
+
+    For a saliency set also: masks with grey levels, without object, or stored as 0 and 1, and how many images
+    the published set has.
 
     Problems: a split that cannot be read; images or masks that cannot be decoded; masks of another size
     than their image or with values outside 0..C and 255; the same image in the training and the
@@ -91,6 +94,7 @@ def check(
         report.descriptions.append(data.describe(name))
         if split.missing:
             report.notes.append(f"{len(split.missing):,} images of {name} are not here (a partial copy)")
+        report.notes += [f"{name}: {remark}" for remark in data.split_remarks(name)]
         if split.labelled:
             empty = [record.image_id for record in split.records if not record.labels.any()]
             if empty:
@@ -106,7 +110,7 @@ def check(
     return report
 
 
-def _open(name: str, root: str | os.PathLike[str] | None) -> SegmentationDataModule:
+def _open(name: str, root: str | os.PathLike[str] | None) -> ImageDataModule:
     from importlib import import_module
 
     if name not in DATASETS:
@@ -114,7 +118,7 @@ def _open(name: str, root: str | os.PathLike[str] | None) -> SegmentationDataMod
     if root is None:
         raise DataError(f"root is missing: give the folder of the data set '{name}'.")
     module, _, class_name = DATASETS[name].rpartition(".")
-    datamodule: SegmentationDataModule = getattr(import_module(module), class_name)(root=os.fspath(root))
+    datamodule: ImageDataModule = getattr(import_module(module), class_name)(root=os.fspath(root))
     return datamodule
 
 
@@ -124,17 +128,16 @@ def _add(report: CheckReport, kind: str, cases: Iterable[str]) -> None:
         report.problems[kind] += found
 
 
-def _compare_splits(data: SegmentationDataModule, report: CheckReport) -> None:
+def _compare_splits(data: ImageDataModule, report: CheckReport) -> None:
     if data.train_split in report.splits and data.val_split in report.splits:
         train = {record.image_id for record in data.records(data.train_split)}
         both = (record.image_id for record in data.records(data.val_split) if record.image_id in train)
         _add(report, f"images in both {data.train_split} and {data.val_split}", both)
 
 
-def _decode(
-    data: SegmentationDataModule, records: Iterable[Record], report: CheckReport, progress: bool
-) -> None:
+def _decode(data: ImageDataModule, records: Iterable[Record], report: CheckReport, progress: bool) -> None:
     by_content: dict[bytes, str] = {}
+    remarks: dict[str, list[str]] = defaultdict(list)
     for record in tqdm(list(records), desc="Checking", unit="image", disable=not progress):
         try:
             image = data.read_image(record)
@@ -153,8 +156,15 @@ def _decode(
         except DataError as error:
             report.problems["masks that cannot be used"].append(str(error))
             continue
+        for remark in data.mask_remarks(mask):
+            remarks[remark].append(record.image_id)
+        problem = data.mask_problem(mask)
+        if problem is not None:
+            report.problems[problem].append(record.image_id)
         if mask.shape != image.shape[:2]:
             report.problems["masks of another size than their image"].append(
                 f"{record.image_id}: mask {mask.shape[1]} x {mask.shape[0]}, "
                 f"image {image.shape[1]} x {image.shape[0]}"
             )
+    for remark, image_ids in remarks.items():
+        report.notes.append(f"{len(image_ids):,} {remark}, first {image_ids[0]}")

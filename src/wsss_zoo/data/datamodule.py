@@ -67,6 +67,7 @@ class SegmentationDataModule(ImageDataModule):
         "saliency",
         "before",
         "after",
+        "subcategories",
     )
 
     def __init__(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from wsss_zoo.artifacts.kinds import ROLES
-from wsss_zoo.data.inputs import Planes, num_planes, read_input
+from wsss_zoo.data.inputs import OF_WHOLE_IMAGES, Planes, num_planes, read_input, read_subcategories
 from wsss_zoo.data.record import Record
 from wsss_zoo.data.sampler import sample_seed
 from wsss_zoo.data.transforms import EvalTransform, TrainTransform
@@ -70,7 +70,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             augmented with it: `mask` (role `masks`; other masks under their role) int64 `(H, W)`,
             0 background, 1..C, 255; grey maps float32 `(H, W)`; localization maps float32 `(C, H, W)`; label
             scores float32 `(C + 1, H / stride, W / stride)`, averaged over the cells. Padding is 255 in
-            masks, 0 in all others.
+            masks, 0 in all others. The role `subcategories` gives `sublabels` float32 `(C*K,)`, multi-hot.
 
         Raises:
             DataError: the image or an input cannot be used, or their sizes differ.
@@ -79,7 +79,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         index, seed = item if isinstance(item, tuple) else (item, sample_seed(self.seed, 0, item))
         record = self.records[index]
         image = self.datamodule.read_image(record)
-        planes = {role: self._read(role, record, image.shape[:2]) for role in self.inputs}
+        spatial = [role for role in self.inputs if ROLES[role] not in OF_WHOLE_IMAGES]
+        planes = {role: self._read(role, record, image.shape[:2]) for role in spatial}
         layers = {
             # the channels of an image come last
             role: item.values if item.rows is None else np.ascontiguousarray(item.values.transpose(1, 2, 0))
@@ -94,6 +95,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         }
         for role, layer in layers.items():
             sample["mask" if role == "masks" else role] = self._tensor(role, layer, planes[role].rows)
+        if "subcategories" in self.inputs:
+            sublabels = read_subcategories(self.inputs["subcategories"], record.image_id, record.labels)
+            sample["sublabels"] = torch.from_numpy(sublabels)
         return sample
 
     def _read(self, role: str, record: Record, size: tuple[int, ...]) -> Planes:

@@ -33,22 +33,22 @@ def read_rgb(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, truncated, no image, or has more than 8 bits a channel.
     """
-    path = Path(path)
-    try:
-        with Image.open(path) as image:
-            # Pillow would clip 16-bit values at 255 and hand out a white image
-            if image.mode.startswith(("I", "F")):
-                raise DataError(
-                    f"{path}: expected an image with 8 bits a channel, got Pillow mode {image.mode}. "
-                    "Convert it to 8 bits (choose the range that matters) first."
-                )
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such image. Restore the file or take it out of the list.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        kind = _kind_by_content(path)
-        broken = f"truncated or broken {kind}" if kind else "not an image that Pillow can read"
-        raise DataError(f"{path}: {broken} ({error}); delete or re-download it.") from error
+    return _decode(Path(path), "RGB")
+
+
+def read_grey(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """Decode a grey map, such as a saliency mask, to one channel.
+
+    Palettes are resolved, colours become their brightness, transparency is dropped; bilevel images
+    become 0 and 255.
+
+    Returns:
+        uint8 `(H, W)`.
+
+    Raises:
+        DataError: the file is missing, truncated, no image, or has more than 8 bits a channel.
+    """
+    return _decode(Path(path), "L")
 
 
 def read_ground_truth(path: str | os.PathLike[str], num_classes: int) -> npt.NDArray[np.uint8]:
@@ -120,6 +120,24 @@ def stems(folder: Path, extensions: Iterable[str]) -> dict[str, Path]:
             )
         found[stem] = folder / name
     return found
+
+
+def _decode(path: Path, mode: str) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            # Pillow would clip 16-bit values at 255 and hand out a white image
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"{path}: expected an image with 8 bits a channel, got Pillow mode {image.mode}. "
+                    "Convert it to 8 bits (choose the range that matters) first."
+                )
+            return np.asarray(image.convert(mode))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such image. Restore the file or take it out of the list.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        kind = _kind_by_content(path)
+        broken = f"truncated or broken {kind}" if kind else "not an image that Pillow can read"
+        raise DataError(f"{path}: {broken} ({error}); delete or re-download it.") from error
 
 
 def _kind_by_content(path: Path) -> str | None:

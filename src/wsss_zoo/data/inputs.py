@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, ROLES, load_artifact
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, ROLES, Content, load_artifact
+from wsss_zoo.artifacts.subcategories import Subcategories
 from wsss_zoo.data.images import values_outside
 from wsss_zoo.errors import DataError
+
+#: What is known of an image as a whole: nothing lies on its pixels.
+OF_WHOLE_IMAGES: tuple[Content, ...] = ("features", "sub-categories")
 
 
 def input_extension(role: str) -> str:
@@ -64,6 +68,8 @@ def read_input(
     """
     path = Path(folder) / f"{image_id}{input_extension(role)}"
     content = ROLES[role]
+    if content in OF_WHOLE_IMAGES:
+        raise DataError(f"inputs.{role}: {content} belong to whole images and have no value for each pixel.")
     artifact = load_artifact(content, path)
     flat = content in ("masks", "grey maps")
     found = artifact.shape if flat else artifact.size
@@ -87,6 +93,34 @@ def read_input(
     if content == "label scores":
         rows = np.concatenate([[0], rows + 1])
     return Planes(artifact.full_size(), rows)
+
+
+def read_subcategories(
+    folder: str | os.PathLike[str], image_id: str, labels: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Read the sub-categories of one image as labels of a classifier.
+
+    Args:
+        folder: holds one file an image.
+        image_id: name of the file.
+        labels: the image-level label `(C,)`, multi-hot.
+
+    Returns:
+        float32 `(C*K,)`, multi-hot: column `c * K + k` is sub-category k of class c.
+
+    Raises:
+        ArtifactError: the file is missing or broken.
+        DataError: it was made for other image-level labels.
+    """
+    path = Path(folder) / f"{image_id}{input_extension('subcategories')}"
+    subcategories = Subcategories.load(path)
+    present = np.flatnonzero(labels > 0)
+    if not np.array_equal(subcategories.classes, present):
+        raise DataError(
+            f"{path}: it holds sub-categories of the classes {subcategories.classes.tolist()}, but {image_id} "
+            f"is labelled {present.tolist()}. Cluster these images anew."
+        )
+    return subcategories.multi_hot(len(labels))
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -17,6 +17,14 @@ _SBD_BY_HAND = (
     "move benchmark_RELEASE/dataset to {root}/sbd, so that {root}/sbd/cls exists; or put the masks "
     "SegmentationClassAug and a list ImageSets/Segmentation/train_aug.txt into VOC2012."
 )
+_SALIENCY_PAGES = {
+    "DUTS-TR, DUTS-TE": "http://saliencydetection.net/duts/",
+    "ECSSD": "http://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html",
+    "PASCAL-S": "http://cbs.ic.gatech.edu/salobj/",
+    "HKU-IS": "https://i.cs.hku.hk/~gbli/deep_saliency.html",
+    "DUT-OMRON": "http://saliencydetection.net/dut-omron/",
+    "THUR15K": "https://mmcheng.net/gsal/",
+}
 
 
 def prepare(name: str, root: str | os.PathLike[str]) -> None:
@@ -24,10 +32,11 @@ def prepare(name: str, root: str | os.PathLike[str]) -> None:
 
     `voc2012` downloads VOC 2012 (2 GB) and SBD (1.4 GB) with torchvision, which checks their MD5 sums;
     the images of VOC's test list need a login at the evaluation server and are not among them. `minivoc`
-    is generated in seconds. `image_folder` cannot be prepared: it is your own data.
+    is generated in seconds, and so is `minivoc_saliency`, which is the same set. `saliency` tells where the
+    sets are found. `image_folder` cannot be prepared: it is your own data.
 
     Args:
-        name: `voc2012` or `minivoc`.
+        name: `voc2012`, `minivoc` or `minivoc_saliency`.
         root: folder to fill; VOC comes to `root/VOCdevkit/VOC2012` and SBD to `root/sbd`.
 
     Raises:
@@ -36,7 +45,7 @@ def prepare(name: str, root: str | os.PathLike[str]) -> None:
     root = Path(root).expanduser()
     if name == "voc2012":
         _prepare_voc(root)
-    elif name == "minivoc":
+    elif name in ("minivoc", "minivoc_saliency"):
         from wsss_zoo.data.minivoc.datamodule import MiniVOCDataModule
 
         MiniVOCDataModule(root=str(root)).prepare_data()
@@ -45,6 +54,13 @@ def prepare(name: str, root: str | os.PathLike[str]) -> None:
             f"image_folder is your own data, there is nothing to download. Put photos into {root / 'images'} "
             f"and write {root / 'labels.csv'} with the header `image,labels` and lines such as "
             "`rex.jpg,dog;sofa`; then run `wsss-zoo data check image_folder --root DIR`."
+        )
+    elif name == "saliency":
+        pages = "\n".join(f"  {title}: {page}" for title, page in _SALIENCY_PAGES.items())
+        raise DataError(
+            "the saliency sets come from their authors, nothing is downloaded here. Unpack what you need "
+            f"into {root}, each set in a folder of its own, and run `wsss-zoo data check saliency --root "
+            f"{root}`.\n{pages}"
         )
     else:
         raise DataError(f"unknown data set '{name}'; {suggest(name, DATASETS)}")

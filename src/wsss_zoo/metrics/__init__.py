@@ -6,12 +6,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsss_zoo.metrics.e_measure import EMeasure
+    from wsss_zoo.metrics.error_by_distance import ErrorByDistance
+    from wsss_zoo.metrics.f_measure import FMeasure
+    from wsss_zoo.metrics.mae import MAE
     from wsss_zoo.metrics.mean_iou import MeanIoU
+    from wsss_zoo.metrics.s_measure import SMeasure
+    from wsss_zoo.metrics.saliency_metrics import SaliencyMetrics
     from wsss_zoo.metrics.threshold_sweep import ThresholdSweep
+    from wsss_zoo.metrics.weighted_f_measure import WeightedFMeasure
 
-_LOCATIONS = {"MeanIoU": "mean_iou", "ThresholdSweep": "threshold_sweep"}
+_LOCATIONS = {
+    "MAE": "mae",
+    "EMeasure": "e_measure",
+    "ErrorByDistance": "error_by_distance",
+    "FMeasure": "f_measure",
+    "MeanIoU": "mean_iou",
+    "SMeasure": "s_measure",
+    "SaliencyMetrics": "saliency_metrics",
+    "ThresholdSweep": "threshold_sweep",
+    "WeightedFMeasure": "weighted_f_measure",
+}
 
-__all__ = ["MeanIoU", "ThresholdSweep"]
+__all__ = [
+    "MAE",
+    "EMeasure",
+    "ErrorByDistance",
+    "FMeasure",
+    "MeanIoU",
+    "SMeasure",
+    "SaliencyMetrics",
+    "ThresholdSweep",
+    "WeightedFMeasure",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,8 @@ _FORMATS = {
     ".params": "mxnet",
     ".caffemodel": "caffe",
 }
+#: How files start that PyTorch wrote before 1.6, not yet as zip archives. LDF's have no extension.
+_OLD_TORCH_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 #: Keys under which checkpoints keep their state dict.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
@@ -94,7 +96,7 @@ def _format(path: Path) -> str:
         raise WeightsError(f"{path} is a web page, not weights; download it again, with a browser if need be")
     if head.startswith(MXNET_MAGIC):
         return "mxnet"
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", _OLD_TORCH_MAGIC)):
         return "torch"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return "safetensors"

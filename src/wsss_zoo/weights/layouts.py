@@ -46,8 +46,8 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
 
     Known: ResNet38d (MXNet names, PSA/SEAM/SC-CAM keys, `backbone.` of SEAM's retraining, `encoder.` of
     SSDD), VGG16 (Caffe names, torchvision's or ports' `features.N`), DeepLab v2 ResNet-101 (deeplab-pytorch,
-    with or without `base.`, and Caffe names), IRN's ResNet-50 and torchvision's ResNets. Counters of batch
-    norm (`num_batches_tracked`) may be absent, as in files written before PyTorch 0.4.1.
+    with or without `base.`, and Caffe names), IRN's ResNet-50, LDF (`bkbone.`) and torchvision's ResNets.
+    Counters of batch norm (`num_batches_tracked`) may be absent, as in files written before PyTorch 0.4.1.
 
     Returns:
         The sorted tensors with the keys of `wsss_zoo.backbones`, or None where the layout is unknown.
@@ -64,6 +64,8 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
         rest = {key: value for key, value in published.rest.items() if not key.startswith(copies)}
         tensors = {key: value for key, value in published.tensors.items() if not key.startswith("fc.")}
         return Published("resnet50_irn", tensors, rest)
+    if "bkbone.layer4.2.conv3.weight" in keys:
+        return _split(state_dict, "resnet50", "bkbone.", ("",))
     for prefix in ("base.", ""):
         if f"{prefix}layer1.conv1.conv.weight" in keys:
             published = _split(state_dict, "resnet101_msra", prefix, ("layer",))

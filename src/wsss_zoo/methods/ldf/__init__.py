@@ -1,0 +1,1 @@
+"""Salient object detection with decoupled labels: LDF."""
