@@ -92,17 +92,35 @@ def _add_list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    evaluate = commands.add_parser("evaluate", help="score a folder of masks or localization maps")
-    evaluate.add_argument("--pred", type=Path, required=True, metavar="DIR", help=".png masks or .npz maps")
+    evaluate = commands.add_parser(
+        "evaluate", help="score a folder of masks, localization maps or saliency maps"
+    )
+    evaluate.add_argument(
+        "--kind",
+        choices=("segmentation", "saliency"),
+        default="segmentation",
+        help="what --pred holds (%(default)s: .png masks or .npz maps; saliency: grey .png)",
+    )
+    evaluate.add_argument(
+        "--pred", type=Path, required=True, metavar="DIR", help="saliency: or one subfolder a data set"
+    )
     evaluate.add_argument("--gt", type=Path, required=True, metavar="DIR", help="ground-truth .png masks")
     evaluate.add_argument(
-        "--list", type=Path, metavar="FILE", help="image ids, one a line (default: all of --pred)"
-    )
-    evaluate.add_argument("--num-classes", type=int, default=20, help="foreground classes (%(default)s)")
-    evaluate.add_argument(
-        "--threshold", type=float, default=0.2, help="fixed background threshold of maps (%(default)s)"
+        "--list", type=Path, metavar="FILE", help="image ids, one a line (default: all of --pred, or of --gt)"
     )
     evaluate.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the scores as JSON")
+    segmentation = evaluate.add_argument_group("segmentation")
+    segmentation.add_argument("--num-classes", type=int, help="foreground classes (20)")
+    segmentation.add_argument("--threshold", type=float, help="fixed background threshold of maps (0.2)")
+    saliency = evaluate.add_argument_group("saliency")
+    saliency.add_argument(
+        "--protocol",
+        choices=("pysodmetrics", "ldf"),
+        help="rules for masks and special cases: PySODMetrics (default) or LDF's MATLAB scripts",
+    )
+    saliency.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
+    saliency.add_argument("--latex", type=Path, metavar="FILE", help="also write the table as LaTeX")
+    saliency.add_argument("--allow-missing", action="store_true", help="leave masks without prediction out")
     evaluate.set_defaults(function=_evaluate)
 
 
@@ -207,6 +225,15 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    saliency = options.kind == "saliency"
+    of_saliency, of_segmentation = ["protocol", "csv", "latex", "allow_missing"], ["num_classes", "threshold"]
+    for name in of_segmentation if saliency else of_saliency:
+        if getattr(options, name) not in (None, False):
+            raise WsssZooError(f"--{name.replace('_', '-')} does not apply to --kind {options.kind}")
+    (_evaluate_saliency if saliency else _evaluate_segmentation)(options)
+
+
+def _evaluate_segmentation(options: argparse.Namespace) -> None:
     from wsss_zoo.artifacts.files import write_json
     from wsss_zoo.pipeline.console import print_scores
     from wsss_zoo.pipeline.evaluate import evaluate_folders
@@ -214,13 +241,33 @@ def _evaluate(options: argparse.Namespace) -> None:
     scores = evaluate_folders(
         options.pred,
         options.gt,
-        num_classes=options.num_classes,
+        num_classes=20 if options.num_classes is None else options.num_classes,
         ids=options.list,
-        threshold=options.threshold,
+        threshold=0.2 if options.threshold is None else options.threshold,
     )
     print_scores(scores)
     if options.output is not None:
         write_json(options.output, scores)
+
+
+def _evaluate_saliency(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from wsss_zoo.artifacts.files import write_json
+    from wsss_zoo.pipeline.evaluate_saliency import evaluate_saliency_folders
+    from wsss_zoo.pipeline.saliency_tables import saliency_table, write_tables
+
+    scores = evaluate_saliency_folders(
+        options.pred,
+        options.gt,
+        ids=options.list,
+        protocol=options.protocol or "pysodmetrics",
+        allow_missing=options.allow_missing,
+    )
+    Console().print(saliency_table(scores))
+    if options.output is not None:
+        write_json(options.output, scores)
+    write_tables(scores, options.csv, options.latex)
 
 
 def _predict(options: argparse.Namespace) -> None:

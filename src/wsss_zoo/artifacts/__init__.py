@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsss_zoo.artifacts.cluster_table import ClusterTable
     from wsss_zoo.artifacts.features import load_features, save_features
     from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
     from wsss_zoo.artifacts.folder import finished_ids
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from wsss_zoo.artifacts.subcategories import Subcategories
 
 _LOCATIONS = {
+    "ClusterTable": "cluster_table",
     "load_features": "features",
     "save_features": "features",
     "atomic_write": "files",
@@ -36,6 +38,7 @@ _LOCATIONS = {
 
 __all__ = [
     "VOC_PALETTE",
+    "ClusterTable",
     "LabelScores",
     "LocalizationMaps",
     "Subcategories",

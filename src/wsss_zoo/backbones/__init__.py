@@ -18,6 +18,7 @@ BACKBONES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "resnet38d": ("resnet38d", "ResNet38d", {}),
     "vgg16": ("vgg16", "VGG16d", {}),
     "vgg16_largefov": ("vgg16", "VGG16LargeFOV", {}),
+    "vgg16_fcn": ("vgg16_fcn", "VGG16FCN", {}),
     "resnet50": ("resnet", "ResNet", {"depth": 50}),
     "resnet101": ("resnet", "ResNet", {"depth": 101}),
     "resnet50_irn": ("resnet", "IRNResNet50", {}),

@@ -20,6 +20,7 @@ from wsss_zoo.errors import DataError
 
 if TYPE_CHECKING:
     from wsss_zoo.data.datamodule import SegmentationDataModule
+    from wsss_zoo.data.image_datamodule import ImageDataModule
 
 #: The source of masks that come with the data set.
 GROUND_TRUTH = "ground_truth"
@@ -130,7 +131,7 @@ class PredictionDataset(Dataset[dict[str, Any]]):
         records: the images.
     """
 
-    def __init__(self, datamodule: SegmentationDataModule, records: Sequence[Record]) -> None:
+    def __init__(self, datamodule: ImageDataModule, records: Sequence[Record]) -> None:
         self.datamodule = datamodule
         self.records = tuple(records)
 

@@ -117,8 +117,8 @@ def read_subcategories(
     present = np.flatnonzero(labels > 0)
     if not np.array_equal(subcategories.classes, present):
         raise DataError(
-            f"{path}: it holds sub-categories of the classes {subcategories.classes.tolist()}, but {image_id} "
-            f"is labelled {present.tolist()}. Cluster these images anew."
+            f"{path}: it holds sub-categories of the classes {subcategories.classes.tolist()}, but "
+            f"{image_id} is labelled {present.tolist()}. Cluster these images anew."
         )
     return subcategories.multi_hot(len(labels))
 

@@ -15,18 +15,33 @@ if TYPE_CHECKING:
 
     from wsss_zoo.methods.affinitynet.module import AffinityNet
     from wsss_zoo.methods.cam.module import CAM
+    from wsss_zoo.methods.dcsm.module import DCSM
     from wsss_zoo.methods.deeplab.module import DeepLab
     from wsss_zoo.methods.ldf.module import LDF
+    from wsss_zoo.methods.sccam.module import SCCAM
     from wsss_zoo.methods.seam.module import SEAM
 
-__all__ = ["CAM", "LDF", "MODELS", "SEAM", "AffinityNet", "DeepLab", "create_model", "list_models"]
+__all__ = [
+    "CAM",
+    "DCSM",
+    "LDF",
+    "MODELS",
+    "SCCAM",
+    "SEAM",
+    "AffinityNet",
+    "DeepLab",
+    "create_model",
+    "list_models",
+]
 
 #: Model name -> class.
 MODELS: dict[str, str] = {
     "affinitynet": "wsss_zoo.methods.affinitynet.module.AffinityNet",
     "cam": "wsss_zoo.methods.cam.module.CAM",
+    "dcsm": "wsss_zoo.methods.dcsm.module.DCSM",
     "deeplab": "wsss_zoo.methods.deeplab.module.DeepLab",
     "ldf": "wsss_zoo.methods.ldf.module.LDF",
+    "sccam": "wsss_zoo.methods.sccam.module.SCCAM",
     "seam": "wsss_zoo.methods.seam.module.SEAM",
 }
 
@@ -93,8 +108,10 @@ def __getattr__(name: str) -> Any:
     locations = {
         "AffinityNet": "wsss_zoo.methods.affinitynet.module",
         "CAM": "wsss_zoo.methods.cam.module",
+        "DCSM": "wsss_zoo.methods.dcsm.module",
         "DeepLab": "wsss_zoo.methods.deeplab.module",
         "LDF": "wsss_zoo.methods.ldf.module",
+        "SCCAM": "wsss_zoo.methods.sccam.module",
         "SEAM": "wsss_zoo.methods.seam.module",
     }
     if name in locations:

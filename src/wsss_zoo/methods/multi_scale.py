@@ -52,7 +52,8 @@ def multi_scale_localize(
     of its family). Only maps of present classes are resized.
 
     Args:
-        method: has `activation_maps(images) -> (B, C, h, w)` and `merge_maps`.
+        method: has `activation_maps(images) -> (B, C, h, w)` and `merge_maps`. Where a class has several
+            maps, `(B, C, K, h, w)`, `merge_maps` joins their sums `(C, K, H, W)` to `(C, H, W)`.
         pyramid: see `image_pyramid`.
         labels: `(C,)`; maps of classes with 0 stay zero.
         size: `(H, W)` of the result.
@@ -64,12 +65,13 @@ def multi_scale_localize(
     present = torch.nonzero(labels > 0).flatten()
     if len(present) == 0:  # nothing to look for: spare the network
         return torch.zeros(len(labels), *size, device=pyramid[0].device)
-    total = torch.zeros(len(present), *size, device=pyramid[0].device)
+    total = torch.zeros((), device=pyramid[0].device)
     for image in pyramid:
         batch = torch.cat([image, image.flip(3)]) if flip else image
         maps = method.activation_maps(batch)[:, present.to(image.device)].float()
-        maps = F.interpolate(maps, size, mode="bilinear", align_corners=False)
-        total += maps[0] + maps[1].flip(2) if flip else maps[0]
+        planes = F.interpolate(maps.flatten(1, -3), size, mode="bilinear", align_corners=False)
+        maps = planes.unflatten(1, maps.shape[1:-2])
+        total = total + (maps[0] + maps[1].flip(-1) if flip else maps[0])
     merged = torch.zeros(len(labels), *size, device=total.device)
     merged[present.to(total.device)] = method.merge_maps(total)
     return merged

@@ -74,12 +74,12 @@ class SaliencyMetric(Metric):
         with _one_torch_thread() as threads:
             batches = saliency_batches(preds, target, self.protocol, self.device)
             histogram = SaliencyHistogram.count(batches, self.protocol)
-            scored = histogram.scored if self.protocol == "ldf" else torch.ones_like(histogram.scored)
             for name, scores in self._scores(SaliencyPairs(batches, histogram, threads)).items():
+                if self.protocol == "ldf":  # pairs that it skips add 0
+                    scores = scores[histogram.scored]
                 state = f"sum_{name}"
-                kept = scored if scores.ndim == 1 else scored[:, None]
-                setattr(self, state, getattr(self, state) + (scores * kept).sum(0))
-            self.count += len(scored)
+                setattr(self, state, getattr(self, state) + scores.sum(0))
+            self.count += len(histogram.quadrants)
 
     @abstractmethod
     def _scores(self, pairs: SaliencyPairs) -> dict[str, Tensor]:

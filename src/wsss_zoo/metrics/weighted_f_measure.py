@@ -26,7 +26,7 @@ class WeightedFMeasure(SaliencyMetric):
         >>> mask = torch.zeros(8, 8, dtype=torch.bool)
         >>> mask[2:5, 3:6] = True
         >>> WeightedFMeasure()(mask.float(), mask)
-        tensor(1.0000, dtype=torch.float64)
+        tensor(1., dtype=torch.float64)
     """
 
     higher_is_better = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from wsss_zoo.pipeline.recipe import Recipe
 from wsss_zoo.pipeline.signatures import import_class, parameters_of
 
 if TYPE_CHECKING:
-    from wsss_zoo.data import SegmentationDataModule
+    from wsss_zoo.data.image_datamodule import ImageDataModule
     from wsss_zoo.normalization import Normalization
 
 
@@ -22,7 +22,8 @@ def build_datamodule(
     val_split: str | None = None,
     inputs: Mapping[str, str | Path] | None = None,
     normalization: Normalization | None = None,
-) -> SegmentationDataModule:
+    targets: Sequence[str] | None = None,
+) -> ImageDataModule:
     """Instantiate the recipe's data module.
 
     Args:
@@ -32,6 +33,7 @@ def build_datamodule(
         val_split: linked from the stage.
         inputs: role -> folder of artifacts, or `"ground_truth"`.
         normalization: linked from the method's backbone.
+        targets: linked from the method, where it says what samples must hold.
     """
     arguments = {**recipe.data.init_args, **(changes or {})}
     known = parameters_of(recipe.data.class_path)
@@ -42,6 +44,7 @@ def build_datamodule(
         "val_split": val_split,
         "inputs": {role: str(source) for role, source in inputs.items()} if inputs else None,
         "normalization": normalization,
+        "targets": list(targets) if targets is not None and "targets" not in arguments else None,
     }
     arguments.update({key: value for key, value in linked.items() if key in known and value is not None})
     datamodule = import_class(recipe.data.class_path)(**arguments)

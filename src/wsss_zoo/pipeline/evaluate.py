@@ -20,7 +20,7 @@ from wsss_zoo.errors import DataError
 from wsss_zoo.metrics import MeanIoU, ThresholdSweep
 
 if TYPE_CHECKING:
-    from wsss_zoo.data import SegmentationDataModule
+    from wsss_zoo.data.image_datamodule import ImageDataModule
     from wsss_zoo.pipeline.recipe import Evaluate
 
 Kind = Literal["maps", "masks"]
@@ -28,7 +28,7 @@ Kind = Literal["maps", "masks"]
 
 def evaluate(
     settings: Evaluate,
-    datamodule: SegmentationDataModule,
+    datamodule: ImageDataModule,
     folder: Path,
     *,
     stage: str,
@@ -44,10 +44,14 @@ def evaluate(
         title: what the stage is called in tables.
 
     Returns:
-        One row an artifact and split, see `score_maps` and `score_masks`; mIoU values in [0, 1].
+        One row an artifact and split, see `score_maps`, `score_masks` and `saliency_row`; fractions.
+
+    Raises:
+        DataError: an image has no ground truth, or no result.
     """
     rows = []
-    for kind in ("maps", "masks", "masks_crf"):
+    scored = ("maps", "masks", "masks_crf") if datamodule.num_classes else ("saliency",)
+    for kind in scored:
         if not (folder / kind).is_dir():
             continue
         for split in settings.splits:
@@ -68,7 +72,9 @@ def evaluate(
             )
             truth = ((path, datamodule.read_mask(record)) for path, record in progress)
             count = datamodule.num_classes
-            if kind == "maps":
+            if kind == "saliency":
+                scores, label = saliency_row(truth), title
+            elif kind == "maps":
                 scores = score_maps(truth, count, settings.threshold, _thresholds(settings.thresholds))
                 label = f"{title} (best threshold)"
             else:
@@ -76,6 +82,28 @@ def evaluate(
                 label = title if kind == "masks" else f"{title} + CRF"
             rows.append({"stage": stage, "artifact": kind, "split": split, "label": label, **scores})
     return rows
+
+
+def saliency_row(pairs: Iterable[tuple[Path, np.ndarray]]) -> dict[str, Any]:
+    """Saliency maps against masks: all metrics of the field, and the error by distance from the edge.
+
+    Args:
+        pairs: file of saliency maps, mask `(H, W)`.
+
+    Returns:
+        `scores` (see `SaliencyMetrics`), `n_images`, `details` with the curves; `miou` and `iou` are empty.
+    """
+    from wsss_zoo.metrics.saliency_metrics import SCORES
+    from wsss_zoo.pipeline.evaluate_saliency import score_saliency
+
+    scores = score_saliency(pairs)
+    return {
+        "miou": None,
+        "iou": [],
+        "scores": {name: scores[name] for name in SCORES},
+        "n_images": scores["n_images"],
+        "details": scores["details"],
+    }
 
 
 def score_maps(

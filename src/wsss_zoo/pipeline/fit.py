@@ -87,6 +87,7 @@ def fit(
         val_split=settings.val_split,
         inputs=inputs,
         normalization=getattr(method, "normalization", None),
+        targets=getattr(method, "targets", None),
     )
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GROUND_TRUTH = "ground_truth"
 #: What a method makes in a `predict` step, by its `kind`; the first is written where nothing is said.
 OUTPUTS_OF_KIND: dict[str, tuple[str, ...]] = {
-    "localizer": ("maps",),
+    "localizer": ("maps", "features"),
     "segmenter": ("masks",),
     "refiner": ("masks", "scores"),
     "saliency": ("saliency", "body", "detail"),
@@ -67,6 +67,8 @@ def made_kinds(stage: Stage, stages: Sequence[Stage]) -> tuple[str, ...]:
     """The kinds of artifacts that a stage writes."""
     if stage.refine is not None:
         return refiner_outputs(stage.refine.refiner)
+    if stage.cluster is not None:
+        return ("subcategories",)
     if stage.predict is None:
         return ()
     method = predicting_method(stage, stages)
@@ -111,8 +113,14 @@ def check_inputs(
         key = join(prefix, "fit.inputs")
         _check_roles(stage.fit.inputs, known, data.class_path if data else "the data module", key, mistakes)
         _check_sources(stage.fit.inputs, stages, names, key, mistakes, ground_truth=True)
+        _check_k(stage, names, key, mistakes)
     if stage.predict is not None:
         _check_predict(stage, stages, names, join(prefix, "predict"), mistakes)
+    if stage.cluster is not None:
+        clusterer = stage.cluster.clusterer.class_path
+        key = join(prefix, "cluster.inputs")
+        _check_roles(stage.cluster.inputs, {"features": True}, clusterer, key, mistakes)
+        _check_sources(stage.cluster.inputs, stages, names, key, mistakes)
     if stage.refine is not None:
         refiner = stage.refine.refiner.class_path
         key = join(prefix, "refine.inputs")
@@ -147,7 +155,25 @@ def _check_predict(
             possible = OUTPUTS_OF_KIND.get(str(kind), ())
             if output not in possible:
                 mistakes.add(join(prefix, "outputs"), f"there is no {output!r}; {suggest(output, possible)}")
+            elif output == "features" and role_parameters(method.class_path, "image_features") is None:
+                mistakes.add(join(prefix, "outputs"), f"{method.class_path} has no image_features")
     _check_sources(stage.predict.inputs, stages, names, key, mistakes)
+
+
+def _check_k(stage: Stage, names: Mapping[str, Stage], key: str, mistakes: Mistakes) -> None:
+    """The method has as many sub-categories as the clustering that it learns makes."""
+    assert stage.fit is not None
+    source = names.get(source_stage(stage.fit.inputs.get("subcategories", "")))
+    if source is None or source.cluster is None:
+        return
+    made = source.cluster.clusterer.init_args.get("k")
+    learnt = stage.fit.method.init_args.get("k")
+    if None not in (made, learnt) and made != learnt:
+        mistakes.add(
+            join(key, "subcategories"),
+            f"the stage {source.name!r} makes k={made} sub-categories of every class, the method has "
+            f"k={learnt}; give both the same",
+        )
 
 
 def _check_roles(

@@ -16,11 +16,11 @@ from typing import Any, Literal
 from wsss_zoo.errors import RecipeError
 from wsss_zoo.pipeline.inputs import GROUND_TRUTH, input_kind, source_stage
 from wsss_zoo.pipeline.recipe import Recipe, Stage
-from wsss_zoo.pipeline.stage_folder import STEPS, StageFolder, StepName
+from wsss_zoo.pipeline.stage_folder import RESULT_STEPS, STEPS, StageFolder, StepName
 
 Action = Literal["run", "continue", "reuse", "leave out"]
 
-_SPEED_DATA_KEYS = ("root", "num_workers", "sbd_root")
+_SPEED_DATA_KEYS = ("root", "num_workers", "sbd_root", "target_cache")
 _SPEED_TRAINER_KEYS = (
     "accelerator",
     "enable_progress_bar",
@@ -143,7 +143,8 @@ def _settings(
     inputs: dict[str, str] = {}
 
     def result_of(name: str) -> str:
-        return (plans.get((name, "predict")) or plans[name, "refine"]).identity
+        made = (plans.get((name, step)) for step in RESULT_STEPS)
+        return next(plan.identity for plan in made if plan is not None)
 
     for role, source in values.pop("inputs", {}).items():
         if source == GROUND_TRUTH:
@@ -162,6 +163,11 @@ def _settings(
         source = stage.predict.weights or stage.name
         inputs["weights"] = plans[source, "fit"].identity if (source, "fit") in plans else source
         settings["data"] = {"class_path": recipe.data.class_path}
+    elif step == "cluster":
+        assert stage.cluster is not None
+        settings["data"] = {"class_path": recipe.data.class_path}
+        # unlike maps and masks, a cluster depends on all images that were there
+        settings["splits"] = list(stage.cluster.splits)
     elif step == "refine":
         settings["data"] = {"class_path": recipe.data.class_path}
     else:
@@ -273,7 +279,7 @@ def require_inputs(plans: Sequence[StepPlan], recipe: Recipe) -> None:
             continue
         stage = recipe.stage(plan.stage)
         for name in dict.fromkeys((*stage.inputs, stage.name)):
-            for step in STEPS[:3]:
+            for step in ("fit", *RESULT_STEPS):
                 source = by_key.get((name, step))
                 if source is not None and source.action == "leave out":
                     raise RecipeError(

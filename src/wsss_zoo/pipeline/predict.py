@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from wsss_zoo.artifacts.features import save_features
 from wsss_zoo.artifacts.folder import finished_ids, folder_bytes
 from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
 from wsss_zoo.artifacts.label_scores import LabelScores
@@ -26,6 +27,7 @@ from wsss_zoo.artifacts.saliency import save_saliency
 from wsss_zoo.data.dataset import PredictionDataset
 from wsss_zoo.data.inputs import num_planes, read_input
 from wsss_zoo.errors import RecipeError, WsssZooError
+from wsss_zoo.methods.image_localizer import ImageLocalizer
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
 from wsss_zoo.pipeline.inputs import OUTPUTS_OF_KIND
 from wsss_zoo.pipeline.recipe import Predict
@@ -33,7 +35,8 @@ from wsss_zoo.pipeline.refine import require_artifacts
 from wsss_zoo.refine.dense_crf import DenseCRF
 
 if TYPE_CHECKING:
-    from wsss_zoo.data import Record, SegmentationDataModule
+    from wsss_zoo.data import Record
+    from wsss_zoo.data.image_datamodule import ImageDataModule
     from wsss_zoo.normalization import Normalization
 
 #: Trainer arguments that also hold for inference.
@@ -131,7 +134,10 @@ class Predictor(L.LightningModule):
         """Predict one image and write it; gives its id."""
         kind = self.method.kind
         if kind == "localizer":
-            self._write_maps(batch)
+            if "maps" in self.outputs:
+                self._write_maps(batch)
+            if "features" in self.outputs:
+                self._write_features(batch)
         elif kind == "saliency":
             self._write_saliency(batch)
         elif kind == "segmenter":
@@ -158,13 +164,21 @@ class Predictor(L.LightningModule):
             path = self.folder / kind / f"{batch['image_id']}.png"
             save_saliency(path, maps[kind][0, 0].float().clamp(0, 1).cpu().numpy())
 
+    def _write_features(self, batch: dict[str, Any]) -> None:
+        image = batch["pyramid"][self.settings.scales.index(1.0)]
+        features = self.method.image_features(image)[0].float().cpu().numpy()
+        save_features(self.folder / "features" / f"{batch['image_id']}.npz", features)
+
     def _write_maps(self, batch: dict[str, Any]) -> None:
-        labels = batch["labels"]
-        if not self.settings.image_labels:
-            labels = (torch.sigmoid(self.method(batch["pyramid"][0]))[0] > 0.5).float()
-        maps = multi_scale_localize(
-            self.method, batch["pyramid"], labels, batch["size"], flip=self.settings.flip
-        )
+        labels = batch["labels"] if self.settings.image_labels else None
+        if isinstance(self.method, ImageLocalizer):
+            labels, maps = self.method.localize_image(batch["pyramid"][0], labels)
+        else:
+            if labels is None:
+                labels = (torch.sigmoid(self.method(batch["pyramid"][0]))[0] > 0.5).float()
+            maps = multi_scale_localize(
+                self.method, batch["pyramid"], labels, batch["size"], flip=self.settings.flip
+            )
         classes = torch.nonzero(labels > 0).flatten()
         LocalizationMaps.from_full_size(
             classes.cpu().numpy().astype(np.int16),
@@ -208,7 +222,7 @@ def predict(
     method: Any,
     settings: Predict,
     records: Sequence[Record],
-    datamodule: SegmentationDataModule,
+    datamodule: ImageDataModule,
     folder: Path,
     *,
     inputs: Mapping[str, str | Path],
@@ -243,6 +257,18 @@ def predict(
         raise RecipeError(
             f"stages.{stage}.predict.crf is for masks, but the stage makes {', '.join(outputs)}; refine "
             "them in a stage of their own"
+        )
+    if "features" in outputs and 1.0 not in settings.scales:
+        raise RecipeError(
+            f"stages.{stage}.predict.scales: features are taken at the original size, but 1.0 is not among "
+            f"the scales {list(settings.scales)}; add it, or write features in a stage of their own"
+        )
+    if "features" in outputs and not hasattr(method, "image_features"):
+        raise RecipeError(f"stages.{stage}.predict.outputs: {type(method).__name__} has no image_features")
+    if isinstance(method, ImageLocalizer) and settings.scales != (1.0,):
+        raise RecipeError(
+            f"stages.{stage}.predict.scales: {type(method).__name__} looks at each image at scales of its "
+            f"own, so this stays [1.0], got {list(settings.scales)}; set predict.init_args.scales"
         )
     folders = {role: Path(source) for role, source in inputs.items()}
     require_artifacts(folders, records, f"stages.{stage}.predict")

@@ -17,6 +17,7 @@ from wsss_zoo.artifacts.masks import overlay, save_mask
 from wsss_zoo.data.images import read_rgb
 from wsss_zoo.errors import DataError, WsssZooError
 from wsss_zoo.methods import create_model
+from wsss_zoo.methods.image_localizer import ImageLocalizer
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
 from wsss_zoo.methods.published import load_pretrained
 from wsss_zoo.refine.dense_crf import DenseCRF
@@ -102,14 +103,20 @@ def _probabilities(
     threshold: float,
     device: torch.device,
 ) -> torch.Tensor:
-    """`(C + 1, H, W)` on the CPU: probabilities of a segmenter, or [threshold, maps] of a localizer."""
+    """`(C + 1, H, W)` on the CPU: probabilities of a segmenter, or background and maps of a localizer.
+
+    The background of a localizer is the threshold, unless it has a way of its own (`ImageLocalizer`).
+    """
     height, width = image.shape[:2]
     pyramid = [scaled.to(device) for scaled in image_pyramid(image, scales, method.normalization)]
     kind = getattr(method, "kind", None)
     if kind == "segmenter":
         return multi_scale_segment(method, pyramid, (height, width), flip=flip).float().cpu()
+    at_one = image_pyramid(image, (1.0,), method.normalization)[0].to(device)
+    if isinstance(method, ImageLocalizer):
+        _, maps = method.localize_image(at_one)
+        return torch.cat([method.background(maps)[None], maps]).float().cpu()
     if kind == "localizer":
-        at_one = image_pyramid(image, (1.0,), method.normalization)[0].to(device)
         labels = (torch.sigmoid(method(at_one))[0] > 0.5).float()
         maps = multi_scale_localize(method, pyramid, labels, (height, width), flip=flip).float().cpu()
         return torch.cat([torch.full((1, height, width), threshold), maps])

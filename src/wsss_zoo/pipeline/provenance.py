@@ -10,11 +10,11 @@ from wsss_zoo.pipeline.recipe import Recipe, Stage
 from wsss_zoo.version import __version__
 
 if TYPE_CHECKING:
-    from wsss_zoo.data import SegmentationDataModule
+    from wsss_zoo.data.image_datamodule import ImageDataModule
 
 
 def provenance(
-    recipe: Recipe, stage: Stage, row: dict[str, Any], datamodule: SegmentationDataModule
+    recipe: Recipe, stage: Stage, row: dict[str, Any], datamodule: ImageDataModule
 ) -> dict[str, Any]:
     """What a score depends on.
 

@@ -65,7 +65,8 @@ class Predict:
         init_args: hyper-parameters of the method changed for inference; nothing is trained again.
         inputs: what a method that refines others' results reads, role -> stage (or stage.kind).
         outputs: kinds of artifacts to write, where the method makes several: `masks` and `scores` of a
-            refining method, `saliency`, `body` and `detail` of LDF. Default: the first.
+            refining method, `saliency`, `body` and `detail` of LDF, `maps` and `features` (of the whole
+            image, at the original size) of a localizer that has `image_features`. Default: the first.
         scales: factors of the image size, averaged.
         flip: average with the mirrored image at every scale.
         average: what a segmenter averages over scales: softmax probabilities or logits.
@@ -88,6 +89,22 @@ class Predict:
     stride: int = 4
     crf: str | None = None
     crf_workers: int = 2
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Split every class into sub-categories by image features.
+
+    Attributes:
+        inputs: `features: <stage>`, a stage whose `predict` writes them.
+        splits: images that are clustered together.
+        clusterer: a class whose instances have `k`, the sub-categories of every class, and are called with
+            (features, labels), arrays with one row an image.
+    """
+
+    inputs: dict[str, str]
+    splits: tuple[str, ...]
+    clusterer: ClassSpec
 
 
 @dataclass(frozen=True)
@@ -125,12 +142,13 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of a recipe: `fit` and/or `predict` or `refine`, and/or `evaluate`, in this order."""
+    """One node of a recipe: `fit` and/or `predict`, `cluster` or `refine`, and/or `evaluate`, in order."""
 
     name: str
     title: str
     fit: Fit | None = None
     predict: Predict | None = None
+    cluster: Cluster | None = None
     refine: Refine | None = None
     evaluate: Evaluate | None = None
 
@@ -145,9 +163,9 @@ class Stage:
         return tuple(dict.fromkeys(names))
 
     @property
-    def reading_steps(self) -> tuple[Fit | Predict | Refine, ...]:
+    def reading_steps(self) -> tuple[Fit | Predict | Cluster | Refine, ...]:
         """The steps that have `inputs`."""
-        steps = (self.fit, self.predict, self.refine)
+        steps = (self.fit, self.predict, self.cluster, self.refine)
         return tuple(step for step in steps if step is not None)
 
 
@@ -294,17 +312,21 @@ def _check_trainer(value: Any, prefix: str, mistakes: Mistakes) -> dict[str, Any
 def _check_stage(
     name: str, block: Any, prefix: str, data: ClassSpec | None, mistakes: Mistakes
 ) -> Stage | None:
-    keys = ("fit", "predict", "refine", "evaluate")
+    keys = ("fit", "predict", "cluster", "refine", "evaluate")
     checked = check_mapping(
         block, {"title": Parameter(str), **{key: Parameter() for key in keys}}, prefix, mistakes
     )
+    checked = {key: _without_removed_inputs(value) for key, value in checked.items()}
     present = [key for key in keys if checked.get(key) is not None]
     if not present:
-        mistakes.add(prefix, "is empty; a stage has fit, predict, refine or evaluate")
+        mistakes.add(prefix, "is empty; a stage has fit, predict, cluster, refine or evaluate")
         return None
-    if "predict" in present and "refine" in present:
-        mistakes.add(prefix, "has predict and refine; each makes one kind of result: use two stages")
-    fit = predict = refine = evaluate = None
+    making = [key for key in ("predict", "cluster", "refine") if key in present]
+    if len(making) > 1:
+        mistakes.add(
+            prefix, f"has {' and '.join(making)}; each makes one kind of result: use {len(making)} stages"
+        )
+    fit = predict = cluster = refine = evaluate = None
     if "fit" in present:
         fit = _check_fit(checked["fit"], join(prefix, "fit"), data, mistakes)
     if "predict" in present:
@@ -316,6 +338,13 @@ def _check_stage(
             mistakes.add(
                 join(prefix, "predict.weights"), "is missing; name the stage that trained the method"
             )
+    if "cluster" in present:
+        arguments = check_mapping(
+            checked["cluster"], _field_parameters(Cluster), join(prefix, "cluster"), mistakes
+        )
+        clusterer = _check_class(arguments.get("clusterer"), join(prefix, "cluster.clusterer"), mistakes)
+        if clusterer is not None and {"inputs", "splits"} <= arguments.keys():
+            cluster = Cluster(**{**arguments, "clusterer": clusterer})
     if "refine" in present:
         arguments = check_mapping(
             checked["refine"], _field_parameters(Refine), join(prefix, "refine"), mistakes
@@ -332,10 +361,22 @@ def _check_stage(
             mistakes.add(
                 join(prefix, "evaluate"), "has nothing to score: the stage neither predicts nor refines"
             )
-    for key, step in (("predict", predict), ("refine", refine), ("evaluate", evaluate)):
+    for key, step in (
+        ("predict", predict),
+        ("cluster", cluster),
+        ("refine", refine),
+        ("evaluate", evaluate),
+    ):
         if step is not None and not step.splits:
             mistakes.add(join(prefix, f"{key}.splits"), "is empty; name at least one split")
-    return Stage(name, checked.get("title", name), fit, predict, refine, evaluate)
+    return Stage(name, checked.get("title", name), fit, predict, cluster, refine, evaluate)
+
+
+def _without_removed_inputs(step: Any) -> Any:
+    """A step without the inputs that a recipe took out of the one it extends (`role: null`)."""
+    if not isinstance(step, Mapping) or not isinstance(step.get("inputs"), Mapping):
+        return step
+    return {**step, "inputs": {role: item for role, item in step["inputs"].items() if item is not None}}
 
 
 def _check_fit(value: Any, prefix: str, data: ClassSpec | None, mistakes: Mistakes) -> Fit | None:

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
+from wsss_zoo.pipeline.clusterings import contact_sheets, summarise_clusterings
 from wsss_zoo.pipeline.cost import measured
 from wsss_zoo.pipeline.data import build_datamodule
 from wsss_zoo.pipeline.inputs import GROUND_TRUTH, input_kind, source_stage
@@ -25,13 +26,14 @@ from wsss_zoo.pipeline.provenance import provenance, software
 from wsss_zoo.pipeline.ranks import is_first_rank
 from wsss_zoo.pipeline.recipe import Recipe, Stage
 from wsss_zoo.pipeline.signatures import import_class
-from wsss_zoo.pipeline.stage_folder import StageFolder
+from wsss_zoo.pipeline.stage_folder import RESULT_STEPS, StageFolder
 from wsss_zoo.tracking.loggers import WandbMode, close_loggers, log_panels, log_results, stage_loggers
 from wsss_zoo.tracking.panels import compose_panel
 from wsss_zoo.tracking.report import write_report
 
 if TYPE_CHECKING:
-    from wsss_zoo.data import Record, SegmentationDataModule
+    from wsss_zoo.data import Record
+    from wsss_zoo.data.image_datamodule import ImageDataModule
 
 _console = Console(stderr=True)
 
@@ -43,7 +45,7 @@ class Run:
     recipe: Recipe
     folder: Path
     plans: list[StepPlan]
-    datamodule: SegmentationDataModule
+    datamodule: ImageDataModule
     wandb: WandbMode | None
 
     def plan(self, stage: str, step: str) -> StepPlan | None:
@@ -51,9 +53,9 @@ class Run:
         return next((plan for plan in self.plans if (plan.stage, plan.step) == (stage, step)), None)
 
     def results_folder(self, stage: str) -> Path:
-        """Where the maps or masks of a stage lie."""
-        plan = self.plan(stage, "predict") or self.plan(stage, "refine")
-        return plan.folder if plan else self.folder / stage
+        """Where the maps, masks or sub-categories of a stage lie."""
+        plans = (self.plan(stage, step) for step in RESULT_STEPS)
+        return next((plan.folder for plan in plans if plan is not None), self.folder / stage)
 
     def input_folders(self, inputs: Mapping[str, str]) -> dict[str, str | Path]:
         """Role -> folder of artifacts, for what a step reads; `"ground_truth"` as it is."""
@@ -112,10 +114,12 @@ def run_stages(
 
 
 def _check_refiners(recipe: Recipe) -> None:
-    """Build every refiner once, so that wrong values are told before hours of training, not after."""
+    """Build refiners and clusterers once, so that wrong values are told before hours of training."""
     for stage in recipe.stages:
         if stage.refine is not None:
             import_class(stage.refine.refiner.class_path)(**stage.refine.refiner.init_args)
+        if stage.cluster is not None:
+            import_class(stage.cluster.clusterer.class_path)(**stage.cluster.clusterer.init_args)
 
 
 def _run_step(run: Run, plan: StepPlan, fingerprints: dict[str, str], is_main: bool) -> None:
@@ -126,7 +130,7 @@ def _run_step(run: Run, plan: StepPlan, fingerprints: dict[str, str], is_main: b
             _console.print(f"[green]✓[/] {plan.stage}: {plan.step} ({plan.reason})")
         return
     folder = StageFolder(plan.folder)
-    if not is_main and plan.step in ("refine", "evaluate"):
+    if not is_main and plan.step in ("cluster", "refine", "evaluate"):
         _wait_for(folder, plan)
         return
     if is_main:
@@ -205,6 +209,20 @@ def _predict_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
     )
 
 
+def _cluster_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
+    from wsss_zoo.pipeline.cluster import cluster
+
+    assert stage.cluster is not None
+    return cluster(
+        stage.cluster,
+        Path(run.input_folders(stage.cluster.inputs)["features"]),
+        run.records(stage.cluster.splits),
+        run.datamodule,
+        plan.folder,
+        stage=stage.name,
+    )
+
+
 def _refine_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
     from wsss_zoo.pipeline.refine import refine
 
@@ -228,6 +246,7 @@ def _evaluate_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
 _STEP_FUNCTIONS: dict[str, Callable[[Run, Stage, StepPlan], dict[str, Any]]] = {
     "fit": _fit_step,
     "predict": _predict_step,
+    "cluster": _cluster_step,
     "refine": _refine_step,
     "evaluate": _evaluate_step,
 }
@@ -250,9 +269,12 @@ def _summarise(run: Run) -> dict[str, Any]:
         "stages": [_costs(run, stage) for stage in run.recipe.stages],
         "software": software(),
     }
+    shown = [(stage, run.results_folder(stage.name)) for stage in run.recipe.stages]
+    class_names = run.datamodule.class_names
+    if clusterings := summarise_clusterings(shown, class_names):
+        metrics["clusterings"] = clusterings
     write_json(run.folder / "metrics.json", metrics)
     splits = list(dict.fromkeys(row["split"] for row in rows)) or _predicted_splits(run)
-    shown = [(stage, run.results_folder(stage.name)) for stage in run.recipe.stages]
     tiles = run_tiles(shown, run.datamodule, splits)
     panels = {
         name: compose_panel(columns["image"], [item for item in columns.items() if item[0] != "image"])
@@ -262,7 +284,7 @@ def _summarise(run: Run) -> dict[str, Any]:
         with atomic_write(run.folder / "panels" / f"{image_id}.png") as file:
             Image.fromarray(panel).save(file, format="PNG")
     loggers = stage_loggers(run.folder, run.recipe.name, "summary", run.wandb, {"recipe": run.recipe.content})
-    log_panels(loggers, panels, tiles)
+    log_panels(loggers, panels | contact_sheets(shown, class_names), tiles)
     log_results(loggers, rows)
     close_loggers(loggers)
     write_report(run.folder)

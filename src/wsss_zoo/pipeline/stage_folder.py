@@ -6,7 +6,8 @@
 <stage>/maps/            predict (localizers)
 <stage>/masks/           predict (segmenters), refine
 <stage>/masks_crf/       predict with a dense CRF
-<stage>/<kind>/          predict, refine: any other kind of artifact (artifacts.kinds)
+<stage>/<kind>/          predict, cluster, refine: any other kind of artifact (artifacts.kinds)
+<stage>/clusters.npz     cluster: the sub-categories of all images; contact_sheets/: images of each
 <stage>/metrics.json     evaluate
 <stage>/.previous/       results of earlier settings; they come back when the settings do
 """
@@ -22,11 +23,14 @@ from wsss_zoo.artifacts.files import read_json, write_json
 from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
 from wsss_zoo.errors import ArtifactError
 
-StepName = Literal["fit", "predict", "refine", "evaluate"]
-STEPS: tuple[StepName, ...] = ("fit", "predict", "refine", "evaluate")
+StepName = Literal["fit", "predict", "cluster", "refine", "evaluate"]
+STEPS: tuple[StepName, ...] = ("fit", "predict", "cluster", "refine", "evaluate")
+#: The steps that make what other stages read; a stage has one of them at most.
+RESULT_STEPS: tuple[StepName, ...] = ("predict", "cluster", "refine")
 _OUTPUTS: dict[StepName, tuple[str, ...]] = {
     "fit": ("checkpoints", "logs"),
     "predict": tuple(ARTIFACT_KINDS),
+    "cluster": ("subcategories", "clusters.npz", "contact_sheets"),
     "refine": tuple(ARTIFACT_KINDS),
     "evaluate": ("metrics.json",),
 }

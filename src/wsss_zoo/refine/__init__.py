@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wsss_zoo.refine.pixel_pairs import PixelPairs, affinity_matrix
     from wsss_zoo.refine.pseudo_labels import PseudoLabels
     from wsss_zoo.refine.random_walk import RandomWalk
+    from wsss_zoo.refine.subcategories import KMeansInClasses
 
 _LOCATIONS = {
     "AffinitySeeds": "affinity_seeds",
@@ -23,6 +24,7 @@ _LOCATIONS = {
     "ConfidentLabels": "confident_labels",
     "CrfParameters": "crf_parameters",
     "DenseCRF": "dense_crf",
+    "KMeansInClasses": "subcategories",
     "PixelPairs": "pixel_pairs",
     "PseudoLabels": "pseudo_labels",
     "RandomWalk": "random_walk",
@@ -42,6 +44,7 @@ __all__ = [
     "ConfidentLabels",
     "CrfParameters",
     "DenseCRF",
+    "KMeansInClasses",
     "PixelPairs",
     "PseudoLabels",
     "RandomWalk",

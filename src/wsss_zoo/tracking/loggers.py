@@ -163,7 +163,8 @@ def log_results(loggers: Sequence[Logger], rows: Sequence[Mapping[str, Any]]) ->
     Args:
         loggers: from `stage_loggers`.
         rows: the `rows` of `metrics.json`. The summary is named `results/<stage>/<artifact>/<split>/miou`,
-            with `_fixed` or `_oracle` behind where there is a threshold.
+            with `_fixed` or `_oracle` behind where there is a threshold; of saliency maps every score has its
+            name in place of `miou`, and the Table holds the adaptive F-measure.
 
     Raises:
         ArtifactError: a row holds a value of the wrong type.
@@ -177,11 +178,13 @@ def log_results(loggers: Sequence[Logger], rows: Sequence[Mapping[str, Any]]) ->
         columns: list[str | int] = ["result", "stage", "artifact", "split", "images", "mIoU %", "threshold"]
         table = wandb.Table(columns=columns, allow_mixed_types=True)
         for result in results:
-            miou = None if result.miou is None else 100 * result.miou
+            miou = None if result.figure is None else 100 * result.figure
             what = (result.label, result.stage, result.artifact, result.split, result.n_images)
             table.add_data(*what, miou, result.threshold_text)
             if result.miou is not None:
-                logger.experiment.summary[_summary_name(result)] = result.miou
+                logger.experiment.summary[_summary_name(result, "miou")] = result.miou
+            for name, value in result.scores.items():
+                logger.experiment.summary[_summary_name(result, name)] = value
         logger.experiment.log({"results": table})
 
 
@@ -196,9 +199,9 @@ def close_loggers(loggers: Sequence[Logger], status: str = "success") -> None:
         logger.finalize(status)
 
 
-def _summary_name(result: Result) -> str:
+def _summary_name(result: Result, figure: str) -> str:
     suffix = f"_{result.threshold_kind}" if result.threshold_kind else ""
-    return f"results/{result.stage}/{result.artifact}/{result.split}/miou{suffix}"
+    return f"results/{result.stage}/{result.artifact}/{result.split}/{figure}{suffix}"
 
 
 def _open_wandb_loggers(loggers: Sequence[Logger]) -> list[StageWandbLogger]:

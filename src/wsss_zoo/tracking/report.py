@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsss_zoo.artifacts.files import atomic_write
 from wsss_zoo.tracking import report_sections as sections
+from wsss_zoo.tracking.clusterings import agreement_table, inline_sheets
 from wsss_zoo.tracking.comparison import Alignment, align, load_ablation, load_runs, run_names
-from wsss_zoo.tracking.figures import threshold_curves_svg, training_curves_svg
+from wsss_zoo.tracking.figures import distance_curves_svg, threshold_curves_svg, training_curves_svg
 from wsss_zoo.tracking.pictures import inline_pictures
-from wsss_zoo.tracking.results import percent
+from wsss_zoo.tracking.results import Result, percent
 from wsss_zoo.tracking.run_folder import Run, load_run
 from wsss_zoo.version import __version__
 
@@ -44,12 +46,16 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
         "has_paper": any(result.paper is not None for result in run.results),
         "per_class": sections.per_class_table(run.results, run.class_names),
         "threshold_svg": threshold_curves_svg(curves) if curves else "",
+        "saliency": sections.saliency_table(run.results),
+        "distance_svg": _distance_plot({f"{r.label}, {r.split}": r for r in run.results}),
         "training": {
             stage: training_curves_svg({run.name: logged}) for stage, logged in run.training.items() if logged
         },
         "pictures": pictures,
         "left_out": len(run.panels) - len(pictures),
         "legend": sections.swatches(run.class_names),
+        "agreement": agreement_table(run.clusterings),
+        "sheets": inline_sheets(run.clusterings),
         "costs": sections.cost_rows(run.stages),
         "total_cost": sections.total_cost(run),
         "provenance": sections.provenance_table(run.results),
@@ -85,6 +91,8 @@ def write_comparison(run_dirs: Sequence[str | os.PathLike[str]], out: str | os.P
             if alignment.shared and any(result is not None and result.iou for result in alignment.results)
         ],
         "threshold_svg": _threshold_overlay(runs, names),
+        "saliency": sections.saliency_table(_named_results(runs, names)),
+        "distance_svg": _distance_plot({f"{r.label}, {r.split}": r for r in _named_results(runs, names)}),
         "training": _training_overlays(runs, names),
         "pictures": _shared_pictures(runs, names),
         "legend": sections.swatches(class_names),
@@ -99,12 +107,12 @@ def write_comparison(run_dirs: Sequence[str | os.PathLike[str]], out: str | os.P
 
 def _last_of_each_stage(run: Run) -> list[Any]:
     """The figures set large at the top: of every stage its best-known result, in the order of the run."""
-    stages = {result.stage: result for result in run.results if result.miou is not None}
+    stages = {result.stage: result for result in run.results if result.figure is not None}
     return list(stages.values())[-4:]
 
 
 def _comparison_cells(alignment: Alignment) -> list[tuple[sections.Cell, sections.Cell]]:
-    values = [None if result is None else result.miou for result in alignment.results]
+    values = [None if result is None else result.figure for result in alignment.results]
     cells = sections.iou_cells(values)
     return [
         (cell, sections.difference_cell(value, values[0])) for cell, value in zip(cells, values, strict=True)
@@ -139,6 +147,21 @@ def _per_class_rows(
         )
         for name, values in rows
     ]
+
+
+def _named_results(runs: Sequence[Run], names: Sequence[str]) -> list[Result]:
+    """The results of all runs, with the run in their label."""
+    return [
+        replace(result, label=f"{name}: {result.label}")
+        for name, run in zip(names, runs, strict=True)
+        for result in run.results
+    ]
+
+
+def _distance_plot(results: Mapping[str, Result]) -> str:
+    curves = {name: result.error_by_distance for name, result in results.items()}
+    measured = {name: curve for name, curve in curves.items() if curve is not None}
+    return distance_curves_svg(measured) if measured else ""
 
 
 def _threshold_overlay(runs: Sequence[Run], names: Sequence[str]) -> str:

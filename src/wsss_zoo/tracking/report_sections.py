@@ -53,6 +53,30 @@ def per_class_table(results: Sequence[Result], class_names: Sequence[str]) -> li
     return [(name, iou_cells(values, splits)) for name, values in [*rows, ("mean (mIoU)", means)]]
 
 
+def saliency_table(results: Sequence[Result]) -> tuple[list[str], list[tuple[Result, list[Cell]]]] | None:
+    """Scores as columns, results as rows, in fractions with three digits; None without saliency maps.
+
+    The best of each split is marked: the lowest of `mae`, the highest of all others.
+    """
+    rows = [result for result in results if result.scores]
+    if not rows:
+        return None
+    names = list(dict.fromkeys(name for result in rows for name in result.scores))
+    splits = [result.split for result in rows]
+    columns = []
+    for name in names:
+        values = [result.scores.get(name) for result in rows]
+        signed = [None if value is None else -value for value in values] if name == "mae" else values
+        best = best_of(signed, splits)
+        columns.append(
+            [
+                Cell(MISSING if value is None else f"{value:.3f}", best=i in best)
+                for i, value in enumerate(values)
+            ]
+        )
+    return names, [(result, [column[i] for column in columns]) for i, result in enumerate(rows)]
+
+
 def iou_cells(values: Sequence[float | None], groups: Sequence[object] | None = None) -> list[Cell]:
     """One cell a value, the best of each group marked (see `best_of`)."""
     best = best_of(values, groups)

@@ -47,6 +47,7 @@ class Result:
         label: how people call the row: "CAM (best threshold)".
         miou: fraction in [0, 1].
         iou: fractions, one a class with background first; None for a class that does not occur.
+        scores: of saliency maps: `mae`, `adp_f`, ... (see `wsss_zoo.metrics.SaliencyMetrics`), fractions.
         n_images: scored images.
         details: what else was measured (`pxap`, `curve`, ...).
         paper: the figure that the paper prints for this row, in percent.
@@ -59,10 +60,21 @@ class Result:
     label: str = MISSING
     miou: float | None = None
     iou: tuple[float | None, ...] = ()
+    scores: Mapping[str, float | None] = field(default_factory=dict)
     n_images: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     paper: float | None = None
+
+    @property
+    def figure(self) -> float | None:
+        """The one number a result is known by: mIoU, of saliency maps the F-measure that papers call mF."""
+        return self.scores.get("adp_f") if self.scores else self.miou
+
+    @property
+    def figure_name(self) -> str:
+        """What `figure` is called."""
+        return "adaptive F" if self.scores else "mIoU"
 
     @property
     def threshold(self) -> float | None:
@@ -86,6 +98,15 @@ class Result:
             return f"{self.threshold:.2f}, fixed"
         chosen_on = str(self.provenance["threshold_chosen_on"]).removesuffix("(oracle)").strip()
         return f"{self.threshold:.2f}, oracle: best on {chosen_on}"
+
+    @property
+    def error_by_distance(self) -> tuple[list[int], list[float | None]] | None:
+        """Distances from the edge of the object in pixels, and the saliency error at each where measured."""
+        curve = self.details.get("error_by_distance")
+        if not isinstance(curve, Mapping):
+            return None
+        where = f"the error by distance of {self.label!r}"
+        return list(curve["distance"]), list(_numbers(curve.get("error"), where))
 
     @property
     def curve(self) -> Curve | None:
@@ -134,10 +155,12 @@ def _parse_result(row: Any, where: str) -> Result:
     }
     n_images = number(row.get("n_images"), f"{where}.n_images")
     details = expect(row.get("details"), dict, f"{where}.details") or {}
+    scores = expect(row.get("scores"), dict, f"{where}.scores") or {}
     return Result(
         **{key: value if value is not None else MISSING for key, value in texts.items()},
         miou=number(row.get("miou"), f"{where}.miou"),
         iou=_numbers(row.get("iou"), f"{where}.iou"),
+        scores={name: number(value, f"{where}.scores.{name}") for name, value in scores.items()},
         n_images=None if n_images is None else int(n_images),
         details={**details, "pxap": number(details.get("pxap"), f"{where}.details.pxap")},
         provenance=expect(row.get("provenance"), dict, f"{where}.provenance") or {},

@@ -3,6 +3,7 @@
     recipe.yaml                 the resolved recipe
     metrics.json                figures (`rows`), costs (`stages`), class names
     panels/<image_id>.png       composed pictures
+    <stage>/contact_sheets/     images of each sub-category, of stages that cluster
     <stage>/logs/metrics.csv    training log
 
 Any of them may be missing, as in a run that is still going on; what is missing is listed.
@@ -17,6 +18,7 @@ from typing import Any
 
 from wsss_zoo.artifacts.files import read_json
 from wsss_zoo.errors import WsssZooError
+from wsss_zoo.tracking.clusterings import Clustering, parse_clustering
 from wsss_zoo.tracking.results import MISSING, Result, expect, number, parse_results
 from wsss_zoo.tracking.training_log import read_curves
 
@@ -56,6 +58,7 @@ class Run:
         class_names: background first.
         training: stage -> metric name -> (step, value) in order.
         panels: image id -> picture file.
+        clusterings: the stages that cluster, in order.
         recipe: text of the resolved recipe.
         software: package -> version that computed the figures.
         missing: what the folder does not hold, in words.
@@ -71,6 +74,7 @@ class Run:
     stages: tuple[StageCost, ...]
     training: Mapping[str, Curves]
     panels: Mapping[str, Path]
+    clusterings: tuple[Clustering, ...]
     recipe: str | None
     software: Mapping[str, str]
     missing: tuple[str, ...]
@@ -116,6 +120,10 @@ def load_run(path: Path) -> Run:
             file.relative_to(panels).with_suffix("").as_posix(): file
             for file in sorted(panels.rglob("*.png"))
         },
+        clusterings=tuple(
+            parse_clustering(entry, f"{metrics_file}: clusterings[{i}]", path)
+            for i, entry in enumerate(metrics.get("clusterings") or [])
+        ),
         recipe=recipe_file.read_text(encoding="utf-8") if recipe_file.is_file() else None,
         software=metrics.get("software") or {},
         missing=(),
@@ -127,7 +135,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     metrics = expect(read_json(path), dict, str(path)) or {}
-    kinds = {"rows": list, "stages": list, "class_names": list, "software": dict}
+    kinds = {"rows": list, "stages": list, "clusterings": list, "class_names": list, "software": dict}
     texts = dict.fromkeys(("recipe", "title", "description", "created"), str)
     for key, kind in {**kinds, **texts}.items():
         expect(metrics.get(key), kind, f"{path}: {key}")

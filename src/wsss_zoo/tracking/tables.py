@@ -32,7 +32,15 @@ def results_table(metrics: Mapping[str, Any], per_class: bool = True, width: int
     """
     from rich.console import Group
 
-    results = _results(metrics)
+    everything = _results(metrics)
+    results = [result for result in everything if not result.scores]
+    if not results and everything:
+        return Group(_saliency(everything))
+    if len(results) < len(everything):
+        maps = [result for result in everything if result.scores]
+        return Group(
+            results_table({**metrics, "rows": _rows(metrics, False)}, per_class, width), "", _saliency(maps)
+        )
     names = list(metrics.get("class_names") or ())
     if not per_class or not any(result.iou for result in results):
         return Group(_summary(results, width))
@@ -100,6 +108,27 @@ def best_of(
 
 def _results(metrics: Mapping[str, Any]) -> list[Result]:
     return parse_results(metrics.get("rows") or [], "rows")
+
+
+def _rows(metrics: Mapping[str, Any], saliency: bool) -> list[Any]:
+    return [row for row in metrics.get("rows") or [] if bool(row.get("scores")) == saliency]
+
+
+def _saliency(results: Sequence[Result]) -> Table:
+    """Build the table of saliency maps: scores as rows, results as columns, fractions."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False)
+    table.add_column("saliency")
+    for result in results:
+        header = Text(result.label).append(f"\n{result.split}", style="not bold dim")
+        table.add_column(header, justify="right")
+    for name in dict.fromkeys(name for result in results for name in result.scores):
+        values = [result.scores.get(name) for result in results]
+        table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
+    return table
 
 
 def _mean(results: Sequence[Result]) -> tuple[str, list[float | None]]:

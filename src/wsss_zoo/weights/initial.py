@@ -13,10 +13,16 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights, VGG16_Weight
 
 from wsss_zoo.backbones.backbone import Backbone
 from wsss_zoo.errors import WeightsError
+from wsss_zoo.normalization import CAFFE_BGR, Normalization
 from wsss_zoo.weights.efficientnet_lite0 import is_packaged_layout, lite0_to_timm, packaged_lite0
 from wsss_zoo.weights.files import read_state_dict
 from wsss_zoo.weights.layouts import load_strictly, recognise
-from wsss_zoo.weights.torchvision_weights import msra_from_torchvision, subsampled, vgg16_from_torchvision
+from wsss_zoo.weights.torchvision_weights import (
+    msra_from_torchvision,
+    subsampled,
+    vgg16_fcn_from_torchvision,
+    vgg16_from_torchvision,
+)
 
 _LITE0 = "timm/tf_efficientnet_lite0"
 #: What "imagenet" means. V1 of the ResNets: the classic file, from which IRN and the papers after it start.
@@ -27,9 +33,10 @@ _TORCHVISION: dict[str, WeightsEnum] = {
     "resnet101_msra": ResNet101_Weights.IMAGENET1K_V1,
     "vgg16": VGG16_Weights.IMAGENET1K_V1,
     "vgg16_largefov": VGG16_Weights.IMAGENET1K_V1,
+    "vgg16_fcn": VGG16_Weights.IMAGENET1K_V1,
 }
 #: Backbones that differ in their forward pass but not in their keys.
-_SAME_KEYS = {"vgg16_largefov": "vgg16", "resnet50_irn": "resnet50"}
+_SAME_KEYS = {"vgg16_largefov": "vgg16", "vgg16_fcn": "vgg16", "resnet50_irn": "resnet50"}
 
 
 def load_initial_weights(backbone: Backbone, name: str, weights: str | Path) -> None:
@@ -44,9 +51,9 @@ def load_initial_weights(backbone: Backbone, name: str, weights: str | Path) -> 
         WeightsError: nothing is published for it, it cannot be downloaded, or it does not fit.
     """
     if weights == "imagenet":
-        source, state_dict = f"ImageNet weights of {name}", imagenet_weights(name)
+        source, state_dict = f"ImageNet weights of {name}", imagenet_weights(name, backbone.normalization)
     else:
-        source, state_dict = str(weights), file_weights(name, weights)
+        source, state_dict = str(weights), file_weights(name, weights, backbone.normalization)
     if name.startswith("timm/"):
         features = cast(nn.Module, backbone.features)
         cut = cast(tuple[str, ...], backbone.cut_levels)
@@ -57,10 +64,11 @@ def load_initial_weights(backbone: Backbone, name: str, weights: str | Path) -> 
         load_strictly(backbone, state_dict, source)
 
 
-def imagenet_weights(name: str) -> dict[str, Tensor]:
+def imagenet_weights(name: str, normalization: Normalization = CAFFE_BGR) -> dict[str, Tensor]:
     """ImageNet weights with the keys of the backbone, from torchvision, timm or an installed package.
 
-    Of a timm model: with the keys of the whole model, classifier included.
+    Of a timm model: with the keys of the whole model, classifier included. `normalization` is the input of
+    `vgg16_fcn`, to which its first layer is fitted.
 
     Raises:
         WeightsError: no registry has them, or the download failed.
@@ -74,11 +82,13 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
             f"no registry has ImageNet weights of {name}; give a file. ResNet38d: the MXNet file "
             "ilsvrc-cls_rna-a1_cls1000_ep-0001.params that the PSA and SEAM repositories link to"
         )
-    return _from_torchvision(name, _download_torchvision(name))
+    return _from_torchvision(name, _download_torchvision(name), normalization)
 
 
-def file_weights(name: str, path: str | Path) -> dict[str, Tensor]:
+def file_weights(name: str, path: str | Path, normalization: Normalization = CAFFE_BGR) -> dict[str, Tensor]:
     """Backbone weights from a file in any known layout; heads in it are left out.
+
+    `normalization` is the input of `vgg16_fcn`, to which weights of torchvision are fitted.
 
     Raises:
         WeightsError: the file cannot be read, or is that of another backbone.
@@ -92,7 +102,13 @@ def file_weights(name: str, path: str | Path) -> dict[str, Tensor]:
     found = _SAME_KEYS.get(published.backbone, published.backbone)
     if found == _SAME_KEYS.get(name, name):
         if "classifier.0.weight" in published.rest:
-            return vgg16_from_torchvision(state_dict)
+            return _from_torchvision(name, state_dict, normalization)
+        if name == "vgg16_fcn":
+            # fc6 and fc7 are stored as convolutions or as matrices
+            return {
+                key: value.flatten(1) if key in ("fc6.weight", "fc7.weight") else value
+                for key, value in published.tensors.items()
+            }
         if found == "vgg16" and published.tensors["fc6.weight"].numel() == 4096 * 512 * 7 * 7:
             # the classifier by Simonyan and Zisserman as released for Caffe, not DeepLab's vgg16_20M
             keys = ("fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias")
@@ -133,7 +149,11 @@ def _own_backbone(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(state_dict)
 
 
-def _from_torchvision(name: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _from_torchvision(
+    name: str, state_dict: Mapping[str, Tensor], normalization: Normalization
+) -> dict[str, Tensor]:
+    if name == "vgg16_fcn":
+        return vgg16_fcn_from_torchvision(state_dict, normalization)
     if name in ("vgg16", "vgg16_largefov"):
         return vgg16_from_torchvision(state_dict)
     if name == "resnet101_msra":

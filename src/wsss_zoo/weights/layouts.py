@@ -46,8 +46,9 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
 
     Known: ResNet38d (MXNet names, PSA/SEAM/SC-CAM keys, `backbone.` of SEAM's retraining, `encoder.` of
     SSDD), VGG16 (Caffe names, torchvision's or ports' `features.N`), DeepLab v2 ResNet-101 (deeplab-pytorch,
-    with or without `base.`, and Caffe names), IRN's ResNet-50, LDF (`bkbone.`) and torchvision's ResNets.
-    Counters of batch norm (`num_batches_tracked`) may be absent, as in files written before PyTorch 0.4.1.
+    with or without `base.`, and Caffe names), DCSM's VGG16 (Caffe names), IRN's ResNet-50, LDF (`bkbone.`)
+    and torchvision's ResNets. Counters of batch norm (`num_batches_tracked`) may be absent, as in files
+    written before PyTorch 0.4.1.
 
     Returns:
         The sorted tensors with the keys of `wsss_zoo.backbones`, or None where the layout is unknown.
@@ -73,6 +74,8 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
             return published._replace(rest=rest)
     if "res2a_branch2a.weight" in keys:
         return _from_caffe_resnet(state_dict)
+    if "fc6of.weight" in keys:
+        return _from_dcsm(state_dict)
     if "conv5_3.weight" in keys:
         return _split(state_dict, _vgg_kind(state_dict), "", _VGG_NAMES)
     if "features.28.weight" in keys:
@@ -125,6 +128,20 @@ def _split(state_dict: Mapping[str, Tensor], backbone: str, prefix: str, names: 
         else:
             rest[key] = value
     return Published(backbone, tensors, rest)
+
+
+def _from_dcsm(state_dict: Mapping[str, Tensor]) -> Published:
+    """DCSM's fully convolutional VGG16 calls its layers fc6of and fc7of, and stores them as convolutions."""
+    tensors, rest = {}, {}
+    for key, value in state_dict.items():
+        layer, _, kind = key.rpartition(".")
+        if layer in ("fc6of", "fc7of"):
+            tensors[f"{layer.removesuffix('of')}.{kind}"] = value.flatten(1) if kind == "weight" else value
+        elif key.startswith(_VGG_NAMES):
+            tensors[key] = value
+        else:
+            rest[key] = value
+    return Published("vgg16_fcn", tensors, rest)
 
 
 def _vgg_kind(state_dict: Mapping[str, Tensor]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wsss_zoo.backbones.resnet_msra import key_from_torchvision
 from wsss_zoo.errors import WeightsError
-from wsss_zoo.normalization import CAFFE_BGR, IMAGENET
+from wsss_zoo.normalization import CAFFE_BGR, IMAGENET, Normalization
 
 #: Position in torchvision's `vgg16().features` -> name of the convolution.
 VGG_FEATURES = dict(
@@ -25,7 +25,7 @@ VGG_FEATURES = dict(
 )
 
 
-def for_caffe_input(weight: Tensor) -> tuple[Tensor, Tensor]:
+def for_caffe_input(weight: Tensor, normalization: Normalization = CAFFE_BGR) -> tuple[Tensor, Tensor]:
     """A first convolution for normalised RGB, rewritten for mean-subtracted BGR in 0..255.
 
     With `x = (y + m_caffe - m) / s` for each colour, `w * x = (w / s) * y + sum(w (m_caffe - m) / s)`. Exact
@@ -33,13 +33,15 @@ def for_caffe_input(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         weight: `(O, 3, k, k)`, RGB, for torchvision's normalisation.
+        normalization: the input's: a mean in 0..255 that is subtracted, nothing divided.
 
     Returns:
-        The weight `(O, 3, k, k)` for BGR, and the `(O,)` that is to be added to its output.
+        The weight `(O, 3, k, k)` for this input, and the `(O,)` that is to be added to its output.
     """
     rgb = weight / torch.tensor(IMAGENET.std).view(1, 3, 1, 1)
-    shift = torch.tensor(CAFFE_BGR.mean).flip(0) - torch.tensor(IMAGENET.mean)
-    return rgb.flip(1), rgb.sum((2, 3)) @ shift
+    mean = torch.tensor(normalization.mean)
+    shift = (mean.flip(0) if normalization.bgr else mean) - torch.tensor(IMAGENET.mean)
+    return rgb.flip(1) if normalization.bgr else rgb, rgb.sum((2, 3)) @ shift
 
 
 def vgg16_from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,6 +50,27 @@ def vgg16_from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
     Raises:
         WeightsError: a key of torchvision's VGG16 is missing.
     """
+    tensors, connected = _vgg16_parts(state_dict, CAFFE_BGR)
+    return tensors | subsampled(*connected)
+
+
+def vgg16_fcn_from_torchvision(
+    state_dict: Mapping[str, Tensor], normalization: Normalization
+) -> dict[str, Tensor]:
+    """Torchvision's VGG16 with the keys and the input of the fully convolutional VGG16.
+
+    Raises:
+        WeightsError: a key of torchvision's VGG16 is missing.
+    """
+    tensors, connected = _vgg16_parts(state_dict, normalization)
+    keys = ("fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias")
+    return tensors | dict(zip(keys, connected, strict=True))
+
+
+def _vgg16_parts(
+    state_dict: Mapping[str, Tensor], normalization: Normalization
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """The convolutions for another input; weight and bias of the two fully connected layers."""
     tensors = {}
     try:
         for index, name in VGG_FEATURES.items():
@@ -58,9 +81,9 @@ def vgg16_from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
         ]
     except KeyError as error:
         raise WeightsError(f"torchvision's VGG16 has a key {error}, the file has not") from error
-    tensors["conv1_1.weight"], shift = for_caffe_input(tensors["conv1_1.weight"])
+    tensors["conv1_1.weight"], shift = for_caffe_input(tensors["conv1_1.weight"], normalization)
     tensors["conv1_1.bias"] = tensors["conv1_1.bias"] + shift
-    return tensors | subsampled(*connected)
+    return tensors, connected
 
 
 def subsampled(fc6: Tensor, fc6_bias: Tensor, fc7: Tensor, fc7_bias: Tensor) -> dict[str, Tensor]:

@@ -79,6 +79,10 @@ class CAM(L.LightningModule):
         """Logits `(B, C)`."""
         return self.network(images)
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """What SC-CAM clusters: `(B, D)`, the pooled deepest map, without dropout, not normalised."""
+        return self.network.image_features(images)
+
     def activation_maps(self, images: Tensor) -> Tensor:
         """`(B, C, h, w)`, not negative, not normalised: what multi-scale inference sums."""
         return self.network.forward_cam(images)

@@ -38,6 +38,10 @@ class CAMNetwork(nn.Module):
         """The deepest map `(B, D, h, w)`."""
         return self.backbone(images)[self.backbone.stages[-1].name]
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """The deepest map averaged over positions: `(B, D)`; never with dropout."""
+        return F.adaptive_avg_pool2d(self.features(images), 1).flatten(1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, C)`."""
         pooled = F.adaptive_avg_pool2d(self.dropout(self.features(images)), 1)

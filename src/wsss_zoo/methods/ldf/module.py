@@ -136,8 +136,9 @@ class LDF(L.LightningModule):
 
     def to_test_size(self, images: Tensor) -> Tensor:
         """Normalised images `(B, 3, H, W)` at the size of inference (bilinear, not antialiased)."""
-        side = self.hparams["test_size"]
-        return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+        size = (self.hparams["test_size"],) * 2
+        # in float64: the positions of float32 are off by 1e-4 of a grey level where images shrink
+        return F.interpolate(images.double(), size, mode="bilinear", align_corners=False).to(images.dtype)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The mean loss of both passes."""

@@ -27,17 +27,12 @@ def e_measure(counts: ThresholdCounts) -> Tensor:
     hit, selected, positive, total = counts
     missed = positive - hit
     share_selected, share_object = selected / total, positive / total
-    aligned = (
-        hit * _enhanced(1 - share_selected, 1 - share_object)
-        + (selected - hit) * _enhanced(1 - share_selected, -share_object)
-        + missed * _enhanced(-share_selected, 1 - share_object)
-        + (total - selected - missed) * _enhanced(-share_selected, -share_object)
-    )
+    pixels = torch.stack([hit, selected - hit, missed, total - selected - missed])
+    selected_bias = torch.stack([1 - share_selected, -share_selected]).repeat_interleave(2, 0)
+    object_bias = torch.stack([1 - share_object, -share_object]).repeat(2, 1, 1)
+    squares = selected_bias**2 + object_bias**2
+    alignment = 2 * selected_bias * object_bias / (squares + EPS)
+    aligned = (pixels * (1 + alignment) ** 2 / 4).sum(0)
     aligned = torch.where(positive == 0, total - selected, aligned)
     aligned = torch.where(positive == total, selected, aligned)
     return aligned / (total - 1 + EPS)
-
-
-def _enhanced(selected_bias: Tensor, object_bias: Tensor) -> Tensor:
-    squares = selected_bias**2 + object_bias**2
-    return (1 + 2 * selected_bias * object_bias / (squares + EPS)) ** 2 / 4

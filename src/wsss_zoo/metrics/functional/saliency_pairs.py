@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -134,11 +135,16 @@ def _join(batches: Sequence[SaliencyBatch]) -> SaliencyBatch:
 
 def _stacks(images: ArrayLike | Sequence[ArrayLike]) -> list[Tensor]:
     """List what was given as tensors `(B, H, W)`."""
-    entries = images if isinstance(images, list | tuple) else [images]
-    return [_stack(torch.as_tensor(entry)) for entry in entries]
+    if isinstance(images, Tensor | np.ndarray):
+        return [_stack(images)]
+    return [_stack(image) for image in images]
 
 
-def _stack(image: Tensor) -> Tensor:
+def _stack(entry: ArrayLike) -> Tensor:
+    # torch shares the memory of arrays, but neither that of read-only ones nor of mirrored views
+    image = (
+        entry if isinstance(entry, Tensor) else torch.from_numpy(np.require(entry, requirements=["C", "W"]))
+    )
     if image.ndim == 4 and image.shape[1] == 1:
         return image[:, 0]
     return image[None] if image.ndim == 2 else image

@@ -70,10 +70,17 @@ def _weighted_f(
     missed = float(_forgiven(error, mask, row, column).sum())
 
     height, width = mask.shape
+    # in place: fresh arrays of this size cost more than the arithmetic
     row -= np.arange(height, dtype=row.dtype)[:, None]
     column -= np.arange(width, dtype=column.dtype)
-    importance = 2 - np.exp(_DECAY * np.sqrt(row * row + column * column))
-    false_positive = float((error * importance).sum(where=~mask))
+    row *= row
+    column *= column
+    row += column
+    importance = np.sqrt(row)
+    importance *= _DECAY
+    np.subtract(2, np.exp(importance, out=importance), out=importance)
+    importance *= error
+    false_positive = float(importance.sum(where=~mask))
 
     true_positive = positive - missed
     recall = 1 - missed / positive

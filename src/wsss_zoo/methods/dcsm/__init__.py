@@ -1,0 +1,1 @@
+"""Distinct class-specific saliency maps by guided back-propagation."""
