@@ -79,7 +79,7 @@ def test_features_are_those_of_the_network_at_the_original_size(rounds_run, smal
 
 
 def test_clusters_are_those_of_the_features(rounds_run, small_data):
-    datamodule, records = records_of(small_data)
+    _, records = records_of(small_data)
     labels = np.stack([record.labels for record in records])
     folder = rounds_run / "round_0" / "features"
     features = np.stack([load_features(folder / f"{record.image_id}.npz") for record in records])
@@ -158,7 +158,7 @@ def test_the_same_clusters_again_after_a_change(tmp_path, rounds_recipe):
             ["stages.clusters_1.predict={splits: [train], weights: round_0}"],
             r"has predict and cluster; each makes one kind of result: use 2 stages",
         ),
-        (["stages.cam.predict.outputs=[masks]"], r"there is no 'masks'; choose from: features, maps"),
+        (["stages.cam.predict.outputs=[masks]"], r"there is no 'masks'; did you mean 'maps'"),
         (
             ["stages.cam.fit={method: {class_path: wsss_zoo.methods.SEAM}}", "stages.cam.predict.weights=cam",
              "stages.cam.predict.outputs=[features]"],
@@ -213,7 +213,7 @@ def test_an_image_without_class_has_no_kinds(tmp_path, rounds_run, small_data):
 
 
 def tables(*clusterings: list[int]) -> list[ClusterTable]:
-    """One class, whose images are in these clusters of three; -1 is an image without it, which is left out."""
+    """One class, whose images are in these clusters of three; images with -1 are without it."""
     made = []
     for clusters in clusterings:
         rows = [row for row, found in enumerate(clusters) if found >= 0]

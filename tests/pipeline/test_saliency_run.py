@@ -10,6 +10,7 @@ import pytest
 
 from wsss_zoo import run_recipe
 from wsss_zoo.artifacts import finished_ids, load_saliency
+from wsss_zoo.data import MiniVOCSaliencyDataModule
 from wsss_zoo.metrics.saliency_metrics import SCORES
 from wsss_zoo.pipeline.plan import Selection
 from wsss_zoo.pipeline.run import dry_run, load
@@ -60,12 +61,14 @@ def run(tmp_path_factory, recipe) -> Path:
     return output / "ldf"
 
 
-def test_the_fine_network_learns_what_the_coarse_one_predicts(run, recipe):
+def test_the_fine_network_learns_what_the_coarse_one_predicts(run, recipe, small_data):
     assert len(finished_ids(run / "coarse" / "body", ".png")) == 12
     assert not (run / "coarse" / "saliency").exists()
     maps = sorted((run / "fine" / "saliency").glob("*.png"))
     assert len(maps) == 8
-    assert load_saliency(maps[0]).shape == (64, 64)
+    data = MiniVOCSaliencyDataModule(small_data, n_train=12, n_val=8, image_size=64)
+    sizes = {record.image_id: data.read_image(record).shape[:2] for record in data.records("val")}
+    assert {path.stem: load_saliency(path).shape for path in maps} == sizes
     changed = load(str(recipe), ["stages.coarse.fit.method.lr=0.02"])
     again = {
         (plan.stage, plan.step)

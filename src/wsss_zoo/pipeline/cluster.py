@@ -65,6 +65,9 @@ def cluster(
     """
     if not records:
         raise WsssZooError(f"the stage {stage!r} has no image to cluster in {', '.join(settings.splits)}")
+    facts = {"images": len(records)}
+    if (folder / TABLE).is_file():  # written last; results of other settings have been set aside
+        return facts | {"bytes": _bytes(folder)}
     require_artifacts({"features": features_folder}, records, f"stages.{stage}.cluster")
     labels = np.stack([record.labels for record in records])
     if not labels.any():
@@ -93,6 +96,10 @@ def cluster(
 def sheet_name(index: int, class_name: str) -> str:
     """File name of the contact sheet of a class: sorted like the classes, whatever they are called."""
     return f"{index:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', class_name)}.png"
+
+
+def _bytes(folder: Path) -> int:
+    return sum(folder_bytes(folder / name) for name in ("subcategories", SHEETS))
 
 
 def _read_features(folder: Path, records: Sequence[Record], stage: str) -> npt.NDArray[np.float32]:

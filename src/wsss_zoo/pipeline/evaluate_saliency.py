@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from wsss_zoo.data.images import read_grey
 from wsss_zoo.data.saliency_layout import MASK_ENDINGS, FilePattern, read_stems
 from wsss_zoo.errors import DataError
-from wsss_zoo.metrics.functional.saliency_pairs import SaliencyProtocol
+from wsss_zoo.metrics.error_by_distance import ErrorByDistance
+from wsss_zoo.metrics.functional.saliency_pairs import SaliencyProtocol, object_masks
 from wsss_zoo.metrics.saliency_metrics import CURVES, SCORES, SaliencyMetrics
 
 Grey = npt.NDArray[np.uint8]
@@ -61,13 +64,15 @@ def score_saliency(
     Returns:
         Each of `SCORES` (floats; `mae`, `adp_f`, ...), `n_images`, and `details`: `protocol`; `curves` with
         `thresholds` (255 .. 0), `f`, `precision`, `recall`, `e`; `resized`, how many maps were; `skipped`,
-        see `SaliencyMetrics.compute`.
+        see `SaliencyMetrics.compute`; `error_by_distance`, see `ErrorByDistance` (None at distances without a
+        pixel).
 
     Raises:
         DataError: there are no pairs, or a file cannot be read.
     """
     # the first rank alone evaluates; waiting for the others in compute() would never end
     metrics = SaliencyMetrics(protocol, sync_on_compute=False)
+    by_distance = ErrorByDistance(sync_on_compute=False)
     resized = 0
     remaining = iter(pairs)
     while some := list(islice(remaining, _TOGETHER)):
@@ -79,9 +84,13 @@ def score_saliency(
                 resized += 1
             maps.append(levels)
         metrics.update(maps, [mask for _, mask in some])
+        by_distance.update(
+            [torch.tensor(levels).float() / 255 for levels in maps],
+            [object_masks(torch.tensor(mask)[None], protocol)[0] for _, mask in some],
+        )
     if not int(metrics.count):
         raise DataError("there are no saliency maps to score")
-    result = metrics.compute()
+    result, distances = metrics.compute(), by_distance.compute()
     curves = {"thresholds": list(range(255, -1, -1)), **{name: result[name].tolist() for name in CURVES}}
     return {
         **{name: float(result[name]) for name in SCORES},
@@ -91,6 +100,10 @@ def score_saliency(
             "resized": resized,
             "skipped": int(result["skipped"]),
             "curves": curves,
+            "error_by_distance": {
+                "distance": distances["distance"].tolist(),
+                "error": [None if math.isnan(error) else error for error in distances["error"].tolist()],
+            },
         },
     }
 

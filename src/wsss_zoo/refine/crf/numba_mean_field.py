@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsss_zoo.refine.crf.compiled import compiled
-from wsss_zoo.refine.crf.numba_lattice import Lattice, appearance_lattice, smoothness_lattice
+from wsss_zoo.refine.crf.numba_lattice import appearance_lattice, smoothness_lattice
 from wsss_zoo.refine.crf.vector import (
     broadcast,
     exponential,
@@ -54,23 +54,13 @@ def numba_marginals(
     Raises:
         DataError: the kernels are too narrow for the lattice.
     """
-    height, width = image.shape[:2]
-    scale = parameters.scale_factor
-    smoothness = smoothness_lattice(height, width, parameters.sxy_gauss / scale, parameters.compat_gauss)
-    appearance = appearance_lattice(
-        np.ascontiguousarray(image),
-        parameters.sxy_bilateral / scale,
-        parameters.srgb,
-        parameters.compat_bilateral,
-    )
     planes = max(len(planes) for planes in scores)
     lanes = 4 if planes <= 4 else 8
     blocks = -(-planes // lanes)
-    rows = np.empty((height * width, len(scores), blocks * lanes), dtype=np.float32)
+    rows = np.empty((image.shape[0] * image.shape[1], len(scores), blocks * lanes), dtype=np.float32)
     for index, planes_of_set in enumerate(scores):
         _gather(planes_of_set, rows, index, probabilities)
-    by_vector = rows.reshape(-1, lanes)
-    _infer(by_vector, smoothness, appearance, len(scores), blocks, parameters.iterations)
+    _infer(image, rows.reshape(-1, lanes), len(scores), blocks, parameters)
     marginals = [np.empty(planes_of_set.shape, dtype=np.float32) for planes_of_set in scores]
     for index, result in enumerate(marginals):
         _scatter_planes(rows, index, result.reshape(len(result), -1))
@@ -89,23 +79,31 @@ def _gather(
 
 
 def _infer(
+    image: npt.NDArray[np.uint8],
     scores: npt.NDArray[np.float32],
-    smoothness: Lattice,
-    appearance: Lattice,
     sets: int,
     blocks: int,
-    iterations: int,
+    parameters: CrfParameters,
 ) -> None:
     """Turn rows of negative energies `(N * sets * blocks, lanes)` into marginals, in place."""
+    height, width, _ = image.shape
+    scale = parameters.scale_factor
+    smoothness = smoothness_lattice(height, width, parameters.sxy_gauss / scale, parameters.compat_gauss)
+    appearance = appearance_lattice(
+        np.ascontiguousarray(image),
+        parameters.sxy_bilateral / scale,
+        parameters.srgb,
+        parameters.compat_bilateral,
+    )
     lanes = scores.shape[1]
     update, blur = _UPDATE[lanes], _BLUR[lanes]
-    width = sets * blocks
+    columns = sets * blocks
     # One vertex more, always 0: what is missing beside the outermost ones
-    sizes = [(kernel.neighbours.shape[1] + 1) * width for kernel in (smoothness, appearance)]
+    sizes = [(kernel.neighbours.shape[1] + 1) * columns for kernel in (smoothness, appearance)]
     filtered = [np.zeros((size, lanes), dtype=np.float32) for size in sizes]
     splatted = [np.zeros_like(values) for values in filtered]
     row = np.empty((blocks, lanes), dtype=np.float32)
-    for iteration in range(iterations + 1):
+    for iteration in range(parameters.iterations + 1):
         update(
             scores,
             smoothness.vertices,
@@ -117,11 +115,11 @@ def _infer(
             row,
             sets,
             blocks,
-            iteration == iterations,
+            iteration == parameters.iterations,
         )
-        if iteration < iterations:
+        if iteration < parameters.iterations:
             for index, kernel in enumerate((smoothness, appearance)):
-                blurred, free = blur(splatted[index], filtered[index], kernel.neighbours, width)
+                blurred, free = blur(splatted[index], filtered[index], kernel.neighbours, columns)
                 filtered[index], splatted[index] = blurred, free
                 free[:] = 0
 

@@ -45,5 +45,6 @@ def pydensecrf_marginals(
         rgbim=np.ascontiguousarray(image),
         compat=parameters.compat_bilateral,
     )
-    marginals = crf.inference(parameters.iterations)
-    return np.array(marginals, dtype=np.float32).reshape(planes, height, width)
+    # planes are the columns of its result
+    marginals = np.array(crf.inference(parameters.iterations), dtype=np.float32, order="C")
+    return marginals.reshape(planes, height, width)

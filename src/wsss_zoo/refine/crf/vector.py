@@ -155,7 +155,7 @@ def nearest(typingctx: Any, a: Any) -> Any:
 
 @intrinsic
 def exponential(typingctx: Any, a: Any) -> Any:
-    """`e^a` for `a <= 0`, relative error below 1e-6 down to `SMALLEST_EXPONENT`, 0 further down."""
+    """`e^a` for `a <= 0`: relative error below 1e-6 down to -5, 1e-5 to `SMALLEST_EXPONENT`, then 0."""
     lanes = a.lanes
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
