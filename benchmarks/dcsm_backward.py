@@ -8,8 +8,8 @@ derivatives at the nine layers for every class.
 *ours* goes forward once a scale, records nothing below pool2, goes back once for all classes, layer by layer,
 and keeps one derivative at a time; fc6 is a matrix product over windows. *per class* is the plain reading of
 the method: the network in modules, fc6 a 7x7 convolution, a backward hook on each ReLU, hooks that keep the
-derivatives, and for every class the score's own `backward()`. It goes forward once a scale, too; *release*
-goes forward for every class again.
+derivatives, and for every class the score's own `backward()`, which ends at the image. It goes forward once a
+scale, too; *release* goes forward for every class again.
 
 Each side runs in a process of its own, so that the peak of its memory is its own, and the sides take turns;
 medians are compared.
@@ -135,7 +135,7 @@ def serve(name: str, scales: list[int], classes: list[int], threads: int, pipe: 
 
 
 def main() -> int:
-    """Run all sides and print the table; the exit status is 1 where they differ or ours is not 1.5 times faster."""
+    """Run all sides, print the table; exit status 1 where they differ or ours is not 1.5 times faster."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

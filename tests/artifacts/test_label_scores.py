@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsss_zoo.artifacts import LabelScores, LocalizationMaps
+from wsss_zoo.artifacts import LabelScores, LocalizationMaps, Subcategories
 from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, ROLES, load_artifact, save_artifact
 from wsss_zoo.artifacts.resampling import resample_bilinear
 from wsss_zoo.errors import ArtifactError
@@ -76,6 +76,8 @@ def test_every_kind_comes_back_as_it_was_written(tmp_path, kind):
         "label scores": LabelScores.from_full_size([2, 7], scores()),
         "masks": np.arange(12, dtype=np.uint8).reshape(3, 4),
         "grey maps": (np.arange(12, dtype=np.float32) / 255).reshape(3, 4),
+        "features": np.arange(12, dtype=np.float32),
+        "sub-categories": Subcategories(np.array([2, 7], np.int16), np.array([4, 0], np.int16), k=5),
     }
     content, extension = ARTIFACT_KINDS[kind]
     path = tmp_path / f"a{extension}"
@@ -83,6 +85,8 @@ def test_every_kind_comes_back_as_it_was_written(tmp_path, kind):
     loaded = load_artifact(ROLES[kind], path)
     if isinstance(loaded, np.ndarray):
         np.testing.assert_allclose(loaded, values[content], atol=1e-7)
+    elif isinstance(loaded, Subcategories):
+        np.testing.assert_array_equal(loaded.multi_hot(8), values[content].multi_hot(8))
     else:
         np.testing.assert_array_equal(loaded.full_size(), values[content].full_size())
 

@@ -54,7 +54,7 @@ def test_guided_like_hooks_and_all_classes_at_once(relu):
     assert relus.count == 2
     seeds = torch.zeros(5, *scores.shape)
     seeds[torch.arange(5), 0, torch.arange(5)] = 1
-    (together,) = torch.autograd.grad(scores, image, seeds, is_grads_batched=True)
+    together = torch.vmap(lambda seed: torch.autograd.grad(scores, image, seed)[0])(seeds)
     for index in range(5):
         alone = hooked_derivative(network, image, lambda x, c=index: x[:, c].sum())
         plain = torch.autograd.grad(network(image)[:, index].sum(), image)[0]

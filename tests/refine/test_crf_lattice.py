@@ -109,7 +109,7 @@ def test_smoothness_lattice_is_kept_for_a_size():
 
 
 def test_table_of_vertices_grows():
-    # noise and narrow kernels: nearly every pixel has vertices of its own, far more than the table begins with
+    # noise and narrow kernels: nearly every pixel has vertices of its own, more than the table begins with
     image = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
     ours, theirs = appearance_lattice(image, 5.0, 2.0, 1.0), torch_lattice(image, 5.0, 2.0, 1.0)
     assert ours.neighbours.shape[1] == theirs.neighbours.shape[1] - 1 > 2**15

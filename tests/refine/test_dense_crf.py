@@ -204,7 +204,7 @@ def test_unary_energies():
         (torch.zeros(4, 5, 3, dtype=torch.uint8), torch.rand(2, 4, 5), r"uint8 \(3, H, W\)"),
         (torch.zeros(3, 4, 5, dtype=torch.uint8), torch.rand(2, 5, 4), "at the size of the image"),
         (torch.zeros(3, 4, 5, dtype=torch.uint8), torch.full((2, 4, 5), torch.nan), "NaN"),
-        (torch.zeros(3, 4, 5, dtype=torch.uint8), torch.rand(0, 4, 5), "at the size of the image"),
+        (torch.zeros(3, 4, 5, dtype=torch.uint8), torch.rand(2, 0, 5), "at the size of the image"),
         (torch.zeros(3, 4, 5, dtype=torch.uint8), torch.rand(1, 2, 4, 5), "at the size of the image"),
     ],
 )
@@ -222,6 +222,10 @@ def test_scores_are_given_once_and_for_every_image():
         DenseCRF()([image], [scores], energies=[scores])
     with pytest.raises(DataError, match="2 images, but scores for 1"):
         DenseCRF()([image, image], [scores])
+    with pytest.raises(DataError, match="an image has no scores"):
+        DenseCRF()([image], [[]])
+    with pytest.raises(DataError, match="an image has no scores"):
+        DenseCRF()([image], [torch.rand(0, 4, 5)])
 
 
 @pytest.mark.parametrize(

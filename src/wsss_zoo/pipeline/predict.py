@@ -7,8 +7,7 @@ not computed again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,16 +82,10 @@ class PyramidDataset(Dataset[dict[str, Any]]):
         return item
 
 
-def _crf_mask(path: Path, image: np.ndarray, probabilities: np.ndarray, parameters: str) -> None:
-    """Dense CRF of one image, written as a mask; runs in a worker process."""
-    marginals = DenseCRF(params=parameters)(
-        [torch.from_numpy(image).permute(2, 0, 1)], [torch.from_numpy(probabilities)]
-    )
-    save_mask(path, marginals[0].argmax(0).numpy().astype(np.uint8))
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _crf_mask(path: Path, image: np.ndarray, probabilities: torch.Tensor, crf: DenseCRF) -> None:
+    """Dense CRF of one image, on the device of its scores, written as a mask; runs in a worker thread."""
+    marginals = crf([torch.tensor(image).permute(2, 0, 1)], [probabilities])
+    save_mask(path, marginals[0].argmax(0).cpu().numpy().astype(np.uint8))
 
 
 class Predictor(L.LightningModule):
@@ -111,15 +104,15 @@ class Predictor(L.LightningModule):
         self.settings = settings
         self.outputs = outputs
         self.folder = folder
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self._pending: list[Future[None]] = []
 
     def on_predict_start(self) -> None:
         """Start the CRF workers."""
         if self.settings.crf is not None:
-            self._pool = ProcessPoolExecutor(
-                self.settings.crf_workers, mp_context=get_context("spawn"), initializer=_one_thread
-            )
+            self._crf = DenseCRF(params=self.settings.crf)
+            # threads are enough: the CRF's loops do not hold Python's lock
+            self._pool = ThreadPoolExecutor(self.settings.crf_workers)
 
     def on_predict_end(self) -> None:
         """Wait for the CRF workers; an error of theirs is raised here."""
@@ -207,8 +200,8 @@ class Predictor(L.LightningModule):
                     _crf_mask,
                     self.folder / "masks_crf" / name,
                     batch["image"],
-                    probabilities.float().cpu().numpy(),
-                    str(self.settings.crf),
+                    probabilities.float(),
+                    self._crf,
                 )
             )
         save_mask(self.folder / "masks" / name, probabilities.argmax(0).cpu().numpy().astype(np.uint8))

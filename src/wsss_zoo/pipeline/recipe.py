@@ -74,7 +74,7 @@ class Predict:
             classes that the network itself scores above 0.5.
         stride: localization maps are stored at this stride of the image, in half precision.
         crf: for masks: parameter set of a dense CRF; its masks are written beside the plain ones.
-        crf_workers: processes of the dense CRF.
+        crf_workers: threads of the dense CRF.
     """
 
     splits: tuple[str, ...]

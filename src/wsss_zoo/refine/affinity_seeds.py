@@ -66,7 +66,6 @@ class AffinitySeeds:
 
         Raises:
             DataError: image and maps are of different sizes.
-            WsssZooError: a CRF is asked for but pydensecrf is not installed.
         """
         require_same_size(image, maps)
         low, high = self._scores(image, maps.full_size())
@@ -86,4 +85,4 @@ class AffinitySeeds:
         ]
         if self.crf is None:
             return stacks
-        return [crf_marginals(image, unary_from_probabilities(stack), self.crf) for stack in stacks]
+        return crf_marginals(image, [unary_from_probabilities(stack) for stack in stacks], self.crf)

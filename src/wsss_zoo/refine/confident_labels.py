@@ -68,25 +68,18 @@ class ConfidentLabels:
 
         Raises:
             DataError: image and maps are of different sizes.
-            WsssZooError: a CRF is asked for but pydensecrf is not installed.
         """
         require_same_size(image, maps)
         planes = maps.full_size()
-        sure_foreground = self._labels(image, planes, maps.classes, self.foreground)
-        sure_background = self._labels(image, planes, maps.classes, self.background)
+        stacks = [
+            np.concatenate([background_threshold(planes, score)[None], planes])
+            for score in (self.foreground, self.background)
+        ]
+        if self.crf is not None and self.crf.gt_prob is not None:
+            count, gt_prob = len(stacks[0]), self.crf.gt_prob
+            unaries = [unary_from_labels(stack.argmax(axis=0), count, gt_prob) for stack in stacks]
+            stacks = crf_marginals(image, unaries, self.crf)
+        sure_foreground, sure_background = (labels_from_scores(stack, maps.classes) for stack in stacks)
         mask = np.where(sure_foreground == 0, np.uint8(IGNORE), sure_foreground)
         mask[(sure_foreground == 0) & (sure_background == 0)] = 0
         return mask
-
-    def _labels(
-        self,
-        image: npt.NDArray[np.uint8],
-        planes: npt.NDArray[np.float32],
-        classes: npt.NDArray[np.int16],
-        threshold: float,
-    ) -> npt.NDArray[np.uint8]:
-        scores = np.concatenate([background_threshold(planes, threshold)[None], planes])
-        if self.crf is not None and self.crf.gt_prob is not None:
-            unary = unary_from_labels(scores.argmax(axis=0), len(scores), self.crf.gt_prob)
-            scores = crf_marginals(image, unary, self.crf)
-        return labels_from_scores(scores, classes)

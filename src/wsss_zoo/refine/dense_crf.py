@@ -119,6 +119,7 @@ class DenseCRF:
             raise DataError(f"dense CRF: {len(images)} images, but scores for {len(scores)}.")
         pairs = zip(images, scores, strict=True)
         marginals = self.stream(pairs, energies=energies is not None)
+        # which of both is told by the overloads
         return cast("list[Tensor] | list[list[Tensor]]", list(marginals))
 
     def stream(
@@ -140,16 +141,15 @@ class DenseCRF:
         """
         total = len(pairs) if isinstance(pairs, Sequence) else None
         pending = iter(pairs)
-        for first in pending:
-            pending = chain([first], pending)
-            run = self._on_device if self._wants_device(_sets(first[1])[0]) else self._on_threads
-            with tqdm(total=total, desc=progress, unit="img", disable=progress is None) as bar:
-                for marginals in run(pending, energies):
-                    bar.update()
-                    yield marginals
-
-    def _wants_device(self, scores: Tensor) -> bool:
-        return self.backend == "torch" or (self.backend == "auto" and scores.is_cuda)
+        first = next(pending, None)
+        if first is None:
+            return
+        on_gpu = self.backend == "auto" and _sets(first[1])[0].is_cuda
+        run = self._on_device if on_gpu or self.backend == "torch" else self._on_threads
+        with tqdm(total=total, desc=progress, unit="img", disable=progress is None) as bar:
+            for marginals in run(chain([first], pending), energies):
+                bar.update()
+                yield marginals
 
     def _on_threads(
         self, pairs: Iterator[tuple[Tensor, Scores]], energies: bool
@@ -198,6 +198,8 @@ class DenseCRF:
 
 
 def _sets(scores: Scores) -> Sequence[Tensor]:
+    if len(scores) == 0:
+        raise DataError("dense CRF: an image has no scores; give (K, H, W) or a list of such sets.")
     return [scores] if isinstance(scores, Tensor) else scores
 
 

@@ -70,7 +70,6 @@ class PseudoLabels:
 
         Raises:
             DataError: image and maps are of different sizes.
-            WsssZooError: a CRF is asked for but pydensecrf is not installed.
         """
         require_same_size(image, maps)
         foreground = maps.full_size()

@@ -58,10 +58,10 @@ class Run:
         class_names: background first.
         training: stage -> metric name -> (step, value) in order.
         panels: image id -> picture file.
-        clusterings: the stages that cluster, in order.
         recipe: text of the resolved recipe.
         software: package -> version that computed the figures.
         missing: what the folder does not hold, in words.
+        clusterings: the stages that cluster, in order.
     """
 
     path: Path
@@ -74,10 +74,10 @@ class Run:
     stages: tuple[StageCost, ...]
     training: Mapping[str, Curves]
     panels: Mapping[str, Path]
-    clusterings: tuple[Clustering, ...]
     recipe: str | None
     software: Mapping[str, str]
     missing: tuple[str, ...]
+    clusterings: tuple[Clustering, ...] = ()
 
 
 def load_run(path: Path) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,9 +43,14 @@ def class_derivatives(
     derivative[torch.arange(len(indices), device=score_map.device), 0, indices] = 1
     deeper = score_map
     for name in reversed(list(maps)):
-        (derivative,) = torch.autograd.grad(deeper, maps[name], derivative, is_grads_batched=True)
+        # not is_grads_batched: that repeats a convolution's derivative for every row of the batch
+        derivative = torch.vmap(partial(_backward, deeper, maps[name]))(derivative)
         yield name, derivative[:, 0]
         deeper = maps[name]
+
+
+def _backward(outputs: Tensor, inputs: Tensor, derivative: Tensor) -> Tensor:
+    return torch.autograd.grad(outputs, inputs, derivative)[0]
 
 
 def require_chain(score_map: Tensor, maps: Mapping[str, Tensor]) -> None:

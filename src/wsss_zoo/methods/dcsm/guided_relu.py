@@ -34,7 +34,7 @@ def guided_relu(x: Tensor, ceiling: float | None = None) -> Tensor:
     """ReLU (with a ceiling: ReLU6 and the like) whose derivative is `d * [d > 0] * [x > 0]`.
 
     Springenberg et al., "Striving for Simplicity: The All Convolutional Net", ICLR 2015 workshop, section
-    3.4. With a ceiling, `x` also has to be below it. Can be differentiated in batches (`is_grads_batched`).
+    3.4. With a ceiling, `x` also has to be below it. Can be differentiated in batches (`torch.vmap`).
     """
     return _GuidedReLU.apply(x, ceiling)
 

@@ -12,7 +12,8 @@ def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function on its first call and keep the machine code on disk.
 
     The code lies beside the source or, where that is read-only, in the user's cache folder
-    (`NUMBA_CACHE_DIR` overrides both). Compiled functions release the GIL: images are shared among threads.
+    (`NUMBA_CACHE_DIR` overrides both). It is made anew when the file of the function changes, not when one
+    that it uses does. Compiled functions release the GIL: images are shared among threads.
     """
     options = {"nogil": True, "error_model": "numpy"}
     try:

@@ -21,8 +21,8 @@ _LANES = 8
 # The table of vertices begins with 2^14 places and grows fourfold.
 _FIRST_BITS = 14
 _EMPTY = -1
-# Sizes whose smoothness lattice is kept: VOC has two frequent ones, a training loop has one.
-_SIZES_KEPT = 4
+# Sizes whose smoothness lattice is kept, 24 bytes a pixel: VOC has two frequent ones, training has one.
+_SIZES_KEPT = 2
 # Added to the sum of kernel values before the root, as in pydensecrf.
 _TINY = 1e-20
 
@@ -56,7 +56,10 @@ def appearance_lattice(image: npt.NDArray[np.uint8], sxy: float, srgb: float, co
     """
     height, width = image.shape[:2]
     geometry = lattice_geometry([(width - 1) / sxy, (height - 1) / sxy, 255 / srgb, 255 / srgb, 255 / srgb])
-    return _build(_position_and_colour(image, sxy, srgb), height * width, geometry, compat)
+    features = _features(5, height * width)
+    _fill_position(features, height, width, float(sxy))
+    _fill_colour(features, image, float(srgb))
+    return _build(features, height * width, geometry, compat)
 
 
 @lru_cache(maxsize=_SIZES_KEPT)
@@ -73,7 +76,9 @@ def smoothness_lattice(height: int, width: int, sxy: float, compat: float) -> La
         DataError: the kernel is too narrow for the lattice.
     """
     geometry = lattice_geometry([(width - 1) / sxy, (height - 1) / sxy])
-    return _build(_position(height, width, sxy), height * width, geometry, compat)
+    features = _features(2, height * width)
+    _fill_position(features, height, width, float(sxy))
+    return _build(features, height * width, geometry, compat)
 
 
 def _build(features: npt.NDArray[np.float32], pixels: int, geometry: Geometry, compat: float) -> Lattice:
@@ -96,36 +101,13 @@ def _build(features: npt.NDArray[np.float32], pixels: int, geometry: Geometry, c
             break
         bits += 2
     neighbours = _neighbours(names[:count], table, places, geometry.steps)
-    _normalise(vertices, weights, mass[:count], neighbours, np.float32(blur_gain(dimensions)), compat)
+    _normalise(vertices, weights, mass[:count], neighbours, blur_gain(dimensions), float(compat))
     return Lattice(vertices, weights, neighbours)
 
 
-@compiled
-def _position(height: int, width: int, sxy: float) -> npt.NDArray[np.float32]:
-    """Features `(2, N)` x and y, padded to whole groups of pixels by repeating the last one."""
-    pixels = height * width
-    features = np.empty((2, (pixels + _LANES - 1) // _LANES * _LANES), dtype=np.float32)
-    _fill_position(features, height, width, sxy)
-    features[:, pixels:] = features[:, pixels - 1 : pixels]
-    return features
-
-
-@compiled
-def _position_and_colour(image: npt.NDArray[np.uint8], sxy: float, srgb: float) -> npt.NDArray[np.float32]:
-    """Features `(5, N)` x, y, red, green and blue, padded like `_position`."""
-    height, width, _ = image.shape
-    pixels = height * width
-    features = np.empty((5, (pixels + _LANES - 1) // _LANES * _LANES), dtype=np.float32)
-    _fill_position(features, height, width, sxy)
-    scaled = np.empty(256, dtype=np.float32)
-    for value in range(256):
-        scaled[value] = np.float32(value) / np.float32(srgb)
-    for y in range(height):
-        for x in range(width):
-            for channel in range(3):
-                features[2 + channel, y * width + x] = scaled[image[y, x, channel]]
-    features[:, pixels:] = features[:, pixels - 1 : pixels]
-    return features
+def _features(dimensions: int, pixels: int) -> npt.NDArray[np.float32]:
+    """Room for `(dimensions, N)`, filled up to whole groups of pixels."""
+    return np.zeros((dimensions, -(-pixels // _LANES) * _LANES), dtype=np.float32)
 
 
 @compiled
@@ -134,6 +116,18 @@ def _fill_position(features: npt.NDArray[np.float32], height: int, width: int, s
         for x in range(width):
             features[0, y * width + x] = np.float32(x) / np.float32(sxy)
             features[1, y * width + x] = np.float32(y) / np.float32(sxy)
+
+
+@compiled
+def _fill_colour(features: npt.NDArray[np.float32], image: npt.NDArray[np.uint8], srgb: float) -> None:
+    height, width, _ = image.shape
+    scaled = np.empty(256, dtype=np.float32)
+    for value in range(256):
+        scaled[value] = np.float32(value) / np.float32(srgb)
+    for y in range(height):
+        for x in range(width):
+            for channel in range(3):
+                features[2 + channel, y * width + x] = scaled[image[y, x, channel]]
 
 
 @compiled

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,9 @@ def numba_marginals(
     planes = max(len(planes) for planes in scores)
     lanes = 4 if planes <= 4 else 8
     blocks = -(-planes // lanes)
-    rows = np.empty((image.shape[0] * image.shape[1], len(scores), blocks * lanes), dtype=np.float32)
+    shape = (image.shape[0] * image.shape[1], len(scores), blocks * lanes)
+    # Pages of their own, given back at once: malloc keeps blocks of this size in the arena of each thread.
+    rows = np.frombuffer(mmap(-1, 4 * math.prod(shape)), dtype=np.float32).reshape(shape)
     for index, planes_of_set in enumerate(scores):
         _gather(planes_of_set, rows, index, probabilities)
     _infer(image, rows.reshape(-1, lanes), len(scores), blocks, parameters)

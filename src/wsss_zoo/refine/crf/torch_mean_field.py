@@ -99,9 +99,6 @@ def _infer(
         messages = smoothness.filter(rows) + appearance.filter(rows)
         marginals = (scores + messages.view_as(scores)).softmax(-1)
     return [
-        [
-            block[:, index, : len(unary)].T.reshape(unary.shape).contiguous()
-            for index, unary in enumerate(sets)
-        ]
+        [block[:, i, : len(unary)].T.contiguous().view(unary.shape) for i, unary in enumerate(sets)]
         for block, sets in zip(marginals.split(pixels), energies, strict=True)
     ]
