@@ -121,3 +121,20 @@ def test_an_ablation_compares_a_saliency_score(recipe, tmp_path):
     assert 0 < both["value"] < 1
     assert 0 < no_labels["value"] < 1
     assert not (tmp_path / "runs" / "branches" / "no_labels" / "coarse").exists()
+
+
+def test_trained_weights_make_saliency_of_any_image_set(run, small_data, tmp_path):
+    path = tmp_path / "cues.yaml"
+    path.write_text(
+        "data:\n  class_path: wsss_zoo.data.MiniVOCDataModule\n"
+        f"  init_args: {{root: {small_data}, n_train: 12, n_val: 8, image_size: 64}}\n"
+        "trainer: {accelerator: cpu}\n"
+        "stages:\n  cues:\n    predict:\n"
+        f"      weights: {run}/fine/checkpoints/weights.safetensors\n      splits: [val]\n"
+    )
+    run_recipe(str(path), output_dir=tmp_path / "runs", wandb="off")
+    made = tmp_path / "runs" / "cues" / "cues" / "saliency"
+    expected = run / "fine" / "saliency"
+    assert finished_ids(made, ".png") == finished_ids(expected, ".png")
+    for file in expected.glob("*.png"):
+        np.testing.assert_array_equal(load_saliency(made / file.name), load_saliency(file))
