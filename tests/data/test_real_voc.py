@@ -21,7 +21,8 @@ def datamodule() -> VOC2012DataModule:
     assert ROOT is not None
     return VOC2012DataModule(
         ROOT, train_split="small_train", val_split="small_val", label_source="table",
-        inputs={"masks": "ground_truth"}, crop_size=128, resize_long=(100, 200), color_jitter=(0.3, 0.3, 0.3, 0.1), batch_size=8,
+        inputs={"masks": "ground_truth"}, crop_size=128, resize_long=(100, 200),
+        color_jitter=(0.3, 0.3, 0.3, 0.1), batch_size=8,
     )  # fmt: skip
 
 
