@@ -65,7 +65,7 @@ def cluster_agreement(first: ClusterTable, second: ClusterTable) -> list[float |
         One a class, in [0, 1]; None where a clustering has a single cluster, which has no information.
     """
     # here, because a run that clusters nothing shall not need it
-    from sklearn.metrics import normalized_mutual_info_score  # type: ignore[import-untyped]
+    from sklearn.metrics import normalized_mutual_info_score
 
     row_of = {name: row for row, name in enumerate(first.image_ids)}
     shared = [row for row, name in enumerate(second.image_ids) if name in row_of]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.cluster import kmeans_plusplus  # type: ignore[import-untyped]
+from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
 #: An iteration that moves the centres by less than this part of the variance ends a run (as in scikit-learn).

@@ -97,7 +97,7 @@ class KMeansInClasses:
             from wsss_zoo.refine.kmeans import kmeans
 
             return kmeans(rows, self.k, self.n_init, self.seed, self.max_iter).astype(np.int16)
-        from sklearn.cluster import KMeans  # type: ignore[import-untyped]
+        from sklearn.cluster import KMeans
 
         estimator = KMeans(
             self.k, init="k-means++", n_init=self.n_init, max_iter=self.max_iter, random_state=self.seed
