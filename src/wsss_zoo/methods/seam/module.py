@@ -52,9 +52,6 @@ class SEAM(L.LightningModule):
         pcm: with pixel correlation module.
         ohem: ECR at the positions only where maps differ most.
         min_pooling: with the min-pooling term.
-        er_warmup_epochs: epochs at the start without ER (ours; the publication has none). ER compares maps
-            that are divided by their maximum, so its gradient is large where activations are small, and
-            zero maps cost nothing: in trainings of a few hundred steps it keeps a young classifier at zero.
         view_scale: size of the second view over that of the first, rounded down (bilinear, corners aligned).
         dropout: rate of the channel dropout before the classifier.
         pcm_stages: names of the feature levels that the PCM compares; None: the two before the deepest map.
@@ -87,7 +84,6 @@ class SEAM(L.LightningModule):
         pcm: bool = True,
         ohem: bool = True,
         min_pooling: bool = True,
-        er_warmup_epochs: int = 0,
         view_scale: float = 0.3,
         dropout: float = 0.5,
         pcm_stages: tuple[str, str] | None = None,
@@ -108,8 +104,6 @@ class SEAM(L.LightningModule):
             value = self.hparams[name]
             if not 0 < value <= 1:
                 raise WsssZooError(f"SEAM: {name} lies above 0 and is at most 1, got {value!r}")
-        if er_warmup_epochs < 0:
-            raise WsssZooError(f"SEAM: er_warmup_epochs is 0 or more, got {er_warmup_epochs}")
         features = create_backbone(backbone, backbone_weights, **(backbone_args or {}))
         self.network = SEAMNetwork(features, num_classes, dropout, pcm, pcm_stages, pcm_channels)
         self.average_precision = MeanAveragePrecision()
@@ -158,7 +152,7 @@ class SEAM(L.LightningModule):
         losses = seam_losses(
             views,
             batch["labels"],
-            er=settings["er"] and self.current_epoch >= settings["er_warmup_epochs"],
+            er=settings["er"],
             ohem_fraction=settings["ohem_fraction"] if settings["ohem"] else None,
             min_pooling_fraction=settings["min_pooling_fraction"] if settings["min_pooling"] else None,
         )
