@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsss_zoo.artifacts import LabelScores, LocalizationMaps, Subcategories
+from wsss_zoo.artifacts import Differences, LabelScores, LocalizationMaps, Seeds, Subcategories
 from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, ROLES, load_artifact, save_artifact
 from wsss_zoo.artifacts.resampling import resample_bilinear
 from wsss_zoo.errors import ArtifactError
@@ -78,6 +78,8 @@ def test_every_kind_comes_back_as_it_was_written(tmp_path, kind):
         "grey maps": (np.arange(12, dtype=np.float32) / 255).reshape(3, 4),
         "features": np.arange(12, dtype=np.float32),
         "sub-categories": Subcategories(np.array([2, 7], np.int16), np.array([4, 0], np.int16), k=5),
+        "seeds": Seeds(np.array([2, 7], np.int16), scores() < 0.3, (10, 14)),
+        "differences": Differences.from_logits(scores()[0], scores()[1], (10, 14)),
     }
     content, extension = ARTIFACT_KINDS[kind]
     path = tmp_path / f"a{extension}"
@@ -87,6 +89,8 @@ def test_every_kind_comes_back_as_it_was_written(tmp_path, kind):
         np.testing.assert_allclose(loaded, values[content], atol=1e-7)
     elif isinstance(loaded, Subcategories):
         np.testing.assert_array_equal(loaded.multi_hot(8), values[content].multi_hot(8))
+    elif isinstance(loaded, Seeds):
+        np.testing.assert_array_equal(loaded.dense(8), values[content].dense(8))
     else:
         np.testing.assert_array_equal(loaded.full_size(), values[content].full_size())
 

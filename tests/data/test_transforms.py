@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from wsss_zoo.data.transforms import EvalTransform, TrainTransform
 from wsss_zoo.errors import DataError
@@ -96,6 +98,42 @@ def test_resize_is_pillows_bicubic_and_nearest(height: int, width: int) -> None:
     )
     assert (labels[size[1] :] == 255).all()
     assert (pixels[:, size[0] :] == 0).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 47), (47, 30), (20, 20), (90, 7)])
+def test_squash_ignores_the_aspect_and_takes_all_layers_along(height: int, width: int) -> None:
+    image, mask = picture(height, width)
+    scores = np.random.default_rng(1).random((height, width, 2), dtype=np.float32)
+    transform = TrainTransform(IDENTITY, 40, resize_square=(40, 40), flip=0.0)
+    pixels, layers = transform(image, {"masks": mask, "scores": scores, "saliency": scores[..., 0]}, 0)
+    pillow = Image.fromarray(image).resize((40, 40), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(pixels, np.asarray(pillow))
+    nearest = Image.fromarray(mask).resize((40, 40), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(layers["masks"], np.asarray(nearest))
+    bilinear = interpolate(
+        torch.from_numpy(scores).permute(2, 0, 1)[None], (40, 40), mode="bilinear", align_corners=False
+    )[0]
+    np.testing.assert_allclose(layers["scores"], bilinear.permute(1, 2, 0).numpy(), atol=1e-5)
+    np.testing.assert_array_equal(layers["saliency"], layers["scores"][..., 0])
+
+
+def test_side_of_the_square_is_uniform_with_both_ends_and_cropped() -> None:
+    sizes = drawn_sizes(TrainTransform(crop_size=64, resize_square=(40, 49)), 1000)
+    assert all(height == width for height, width in sizes)
+    counts = np.bincount([width for _, width in sizes], minlength=50)[40:]
+    assert counts.sum() == 1000
+    assert counts.min() > 60  # 100 expected; 60 is 4 standard deviations away
+    # a square larger than the crop leaves no padding
+    assert set(drawn_sizes(TrainTransform(crop_size=32, resize_square=(40, 49)), 20)) == {(32, 32)}
+
+
+def test_validation_squashes_what_training_squashes() -> None:
+    image, mask = picture(30, 60)
+    pixels, labels = augment(EvalTransform(IMAGENET, 40, squash=True), image, mask, 0)
+    expected = Image.fromarray(image).resize((40, 40), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(pixels, IMAGENET(np.array(expected)))
+    nearest = Image.fromarray(mask).resize((40, 40), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(labels, np.asarray(nearest))
 
 
 def test_flip_mirrors_image_and_mask_before_the_crop() -> None:
@@ -247,7 +285,11 @@ def test_validation_shows_the_whole_image() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"resize_long": (20, 30), "scale": (0.5, 1)}, "resize_long .* and scale .* Set one of them to null"),
+        ({"resize_long": (20, 30), "scale": (0.5, 1)}, "resize_long .* and scale .* all but one .* to null"),
+        ({"resize_square": (20, 30), "resize_long": (20, 30)}, "resize_long .* and resize_square .* all but"),
+        ({"resize_square": (20, 30), "scale": (0.5, 1)}, "resize_square .* and scale .* all but one"),
+        ({"resize_square": (30, 20)}, "resize_square must be"),
+        ({"scale_step": 0.25, "resize_square": (20, 30)}, "scale_step is given without scale"),
         ({"resize_long": (30, 20)}, "resize_long must be"),
         ({"resize_long": (20,)}, "resize_long must be"),
         ({"scale": (0, 1)}, "scale must be"),

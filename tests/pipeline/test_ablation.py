@@ -114,3 +114,15 @@ def test_mistakes(small_recipe, change, message):
     }
     with pytest.raises(RecipeError, match=f"(?s){message}"):
         load_ablation("a", content)
+
+
+def test_overrides_choose_another_base_and_other_seeds(ablation, tmp_path, small_recipe):
+    other = tmp_path / "other.yaml"
+    other.write_text(f"extends: {small_recipe}\ntitle: other\n")
+    loaded = load(str(ablation), [f"base={other}", "seeds=[1, 2]", "data.flip=0.25"])
+    assert loaded.base == "other"
+    assert list(loaded.runs) == ["low-seed1", "low-seed2", "high-seed1", "high-seed2"]
+    assert {recipe.seed for recipe in loaded.runs.values()} == {1, 2}
+    assert {recipe.data.init_args["flip"] for recipe in loaded.runs.values()} == {0.25}
+    with pytest.raises(RecipeError, match=r"seeds: expected .*list"):
+        load(str(ablation), ["seeds=1"])

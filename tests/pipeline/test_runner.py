@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from wsss_zoo import run_recipe
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import load_mask
 from wsss_zoo.errors import DataError, RecipeError, WsssZooError
 from wsss_zoo.pipeline.lock import locked
+from wsss_zoo.weights.files import read_state_dict
+from wsss_zoo.weights.pretrained import read_metadata
 
 
 def figures(run: Path) -> list:
@@ -242,3 +246,29 @@ def test_maps_are_those_of_the_method(finished_run, small_data):
     stored = LocalizationMaps.load(finished_run / "cam/maps" / f"{record.image_id}.npz")
     expected = LocalizationMaps.from_full_size(stored.classes, by_hand[stored.classes], stride=2)
     assert np.abs(expected.full_size() - stored.full_size()).max() < 2e-3
+
+
+def test_a_network_starts_from_what_another_stage_trained(tmp_path, small_recipe, finished_run):
+    trained = finished_run / "cam" / "checkpoints" / "weights.safetensors"
+    hparams = read_metadata(trained)["hparams"] | {"lr": 0.0}
+    fit = {
+        "method": {"class_path": "wsss_zoo.methods.CAM", "init_args": hparams},
+        "data": {"batch_size": 4, "crop_size": 64},
+        "trainer": {"max_epochs": 1, "enable_model_summary": False},
+    }
+    del hparams["num_classes"]
+    recipe = yaml.safe_load(small_recipe.read_text())
+    recipe["stages"] = {"cam": None, "pseudo_labels": None, "deeplab": None}
+    recipe["stages"] |= {
+        "first": {"fit": fit | {"weights": str(trained)}},
+        "second": {"fit": fit | {"weights": "first"}},
+    }
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    run_recipe(str(path), output_dir=tmp_path, wandb="off")
+    expected = read_state_dict(trained)["classifier.weight"]
+    for stage in ("first", "second"):
+        found = read_state_dict(tmp_path / "again" / stage / "checkpoints" / "weights.safetensors")
+        assert torch.equal(found["classifier.weight"], expected)  # nothing was learnt at a rate of 0
+    with pytest.raises(RecipeError, match=r"fit.weights: .*'firs', which does not stand before it"):
+        run_recipe(str(path), ["stages.second.fit.weights=firs"], output_dir=tmp_path, wandb="off")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsss_zoo.artifacts.cluster_table import ClusterTable
+    from wsss_zoo.artifacts.differences import Differences
     from wsss_zoo.artifacts.features import load_features, save_features
     from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
     from wsss_zoo.artifacts.folder import finished_ids
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from wsss_zoo.artifacts.localization_maps import LocalizationMaps
     from wsss_zoo.artifacts.masks import VOC_PALETTE, heatmap_overlay, load_mask, overlay, save_mask
     from wsss_zoo.artifacts.saliency import load_saliency, save_saliency
+    from wsss_zoo.artifacts.seeds import Seeds
     from wsss_zoo.artifacts.subcategories import Subcategories
 
 _LOCATIONS = {
     "ClusterTable": "cluster_table",
+    "Differences": "differences",
     "load_features": "features",
     "save_features": "features",
     "atomic_write": "files",
@@ -33,14 +36,17 @@ _LOCATIONS = {
     "save_mask": "masks",
     "load_saliency": "saliency",
     "save_saliency": "saliency",
+    "Seeds": "seeds",
     "Subcategories": "subcategories",
 }
 
 __all__ = [
     "VOC_PALETTE",
     "ClusterTable",
+    "Differences",
     "LabelScores",
     "LocalizationMaps",
+    "Seeds",
     "Subcategories",
     "atomic_write",
     "finished_ids",

@@ -6,15 +6,26 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from wsss_zoo.artifacts.differences import Differences
 from wsss_zoo.artifacts.features import load_features, save_features
 from wsss_zoo.artifacts.label_scores import LabelScores
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import load_mask, save_mask
 from wsss_zoo.artifacts.saliency import load_saliency, save_saliency
+from wsss_zoo.artifacts.seeds import Seeds
 from wsss_zoo.artifacts.subcategories import Subcategories
 from wsss_zoo.errors import ArtifactError, suggest
 
-Content = Literal["localization maps", "label scores", "masks", "grey maps", "features", "sub-categories"]
+Content = Literal[
+    "localization maps",
+    "label scores",
+    "masks",
+    "grey maps",
+    "features",
+    "sub-categories",
+    "seeds",
+    "differences",
+]
 
 
 class ArtifactKind(NamedTuple):
@@ -32,6 +43,7 @@ class ArtifactKind(NamedTuple):
 #: Folder in a stage -> what lies there.
 ARTIFACT_KINDS: dict[str, ArtifactKind] = {
     "maps": ArtifactKind("localization maps", ".npz"),
+    "maps_max": ArtifactKind("localization maps", ".npz"),
     "masks": ArtifactKind("masks", ".png"),
     "masks_crf": ArtifactKind("masks", ".png"),
     "scores": ArtifactKind("label scores", ".npz"),
@@ -42,6 +54,8 @@ ARTIFACT_KINDS: dict[str, ArtifactKind] = {
     "detail": ArtifactKind("grey maps", ".png"),
     "features": ArtifactKind("features", ".npz"),
     "subcategories": ArtifactKind("sub-categories", ".npz"),
+    "seeds": ArtifactKind("seeds", ".npz"),
+    "differences": ArtifactKind("differences", ".npz"),
 }
 
 #: What a step reads under a name (`inputs: {role: stage}`) -> content. Roles that are not listed here are
@@ -52,11 +66,19 @@ ROLES: dict[str, Content] = {
     "after": "masks",
 }
 
+#: Roles for which no other kind of the same content stands in: an average is not a maximum.
+OF_ONE_KIND = ("maps_max",)
+
 #: Contents that have a class of their own.
-_CLASSES: dict[Content, type[LocalizationMaps] | type[LabelScores] | type[Subcategories]] = {
+_CLASSES: dict[
+    Content,
+    type[LocalizationMaps] | type[LabelScores] | type[Subcategories] | type[Seeds] | type[Differences],
+] = {
     "localization maps": LocalizationMaps,
     "label scores": LabelScores,
     "sub-categories": Subcategories,
+    "seeds": Seeds,
+    "differences": Differences,
 }
 
 
@@ -65,7 +87,7 @@ def load_artifact(content: Content, path: str | os.PathLike[str]) -> Any:
 
     Returns:
         `LocalizationMaps`, `LabelScores`, a mask uint8 `(H, W)`, a grey map float32 `(H, W)` in [0, 1], a
-        feature vector float32 `(D,)`, or `Subcategories`.
+        feature vector float32 `(D,)`, `Subcategories`, `Seeds`, or `Differences`.
 
     Raises:
         ArtifactError: the file is missing, broken or holds something else.
@@ -77,6 +99,8 @@ def load_artifact(content: Content, path: str | os.PathLike[str]) -> Any:
         "grey maps": load_saliency,
         "features": load_features,
         "sub-categories": Subcategories.load,
+        "seeds": Seeds.load,
+        "differences": Differences.load,
     }
     return readers[content](path)
 

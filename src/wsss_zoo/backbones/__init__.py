@@ -17,7 +17,9 @@ __all__ = ["BACKBONES", "Backbone", "Stage", "create_backbone"]
 BACKBONES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "resnet38d": ("resnet38d", "ResNet38d", {}),
     "vgg16": ("vgg16", "VGG16d", {}),
+    "vgg16_conv5": ("vgg16", "VGG16Conv5", {}),
     "vgg16_largefov": ("vgg16", "VGG16LargeFOV", {}),
+    "vgg16_aspp": ("vgg16", "VGG16ASPP", {}),
     "vgg16_fcn": ("vgg16_fcn", "VGG16FCN", {}),
     "resnet50": ("resnet", "ResNet", {"depth": 50}),
     "resnet101": ("resnet", "ResNet", {"depth": 101}),

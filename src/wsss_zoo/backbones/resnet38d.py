@@ -17,6 +17,8 @@ from wsss_zoo.normalization import IMAGENET
 _FROZEN = {"stem": ("conv1a",), "stage2": ("conv1a", "b2", "b2_1", "b2_2")}
 #: Block -> name under which its input, after batch norm and ReLU, is exposed.
 _EXPOSED = {"b4": "conv3", "b5": "conv4", "b6": "conv5"}
+#: What SSDD's encoder returns besides conv3 and conv6: another level as above, and two before batch norm.
+_SSDD_ACTIVATED, _SSDD_SUMS = {"b3": "conv2", "b4": "conv3"}, {"b5": "conv4", "b6": "conv5"}
 
 
 class BasicBlock(nn.Module):
@@ -79,12 +81,15 @@ class ResNet38d(Backbone):
     Args:
         frozen: convolutions without gradients: `"stem"` is conv1a (the bare backbone), `"stage2"` is conv1a
             and blocks b2 to b2_2 (every head of PSA, SEAM and SC-CAM).
+        maps: `"activated"`, or what the encoder of SSDD's release returns, `"ssdd"`: also `conv2` (128,
+            stride 2), the activated input of b3, and `conv4` and `conv5` as the residual sums before batch
+            norm and ReLU.
 
     Raises:
-        WsssZooError: another value of `frozen`.
+        WsssZooError: another value of `frozen` or `maps`.
     """
 
-    stages = (
+    stages: tuple[Stage, ...] = (
         Stage("conv3", 256, 4),
         Stage("conv4", 512, 8),
         Stage("conv5", 1024, 8),
@@ -93,8 +98,19 @@ class ResNet38d(Backbone):
     normalization = IMAGENET
     norm = "frozen"
 
-    def __init__(self, frozen: Literal["stem", "stage2"] = "stage2") -> None:
+    def __init__(
+        self,
+        frozen: Literal["stem", "stage2"] = "stage2",
+        maps: Literal["activated", "ssdd"] = "activated",
+    ) -> None:
         super().__init__()
+        if maps not in ("activated", "ssdd"):
+            raise WsssZooError(f"resnet38d: maps is 'activated' or 'ssdd', got {maps!r}")
+        self._activated, self._sums = (
+            (_SSDD_ACTIVATED, _SSDD_SUMS) if maps == "ssdd" else (_EXPOSED, dict[str, str]())
+        )
+        if maps == "ssdd":
+            self.stages = (Stage("conv2", 128, 2), *type(self).stages)
         if frozen not in _FROZEN:
             raise WsssZooError(f"resnet38d: frozen is 'stem' or 'stage2', got {frozen!r}")
         self.conv1a = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -123,8 +139,10 @@ class ResNet38d(Backbone):
         x = self.conv1a(images)
         maps = {}
         for name in self._blocks:
+            if name in self._sums:
+                maps[self._sums[name]] = x
             x, activated = self.get_submodule(name)(x)
-            if name in _EXPOSED:
-                maps[_EXPOSED[name]] = activated
+            if name in self._activated:
+                maps[self._activated[name]] = activated
         maps["conv6"] = F.relu(self.bn7(x))
         return maps

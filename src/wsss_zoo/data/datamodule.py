@@ -15,7 +15,7 @@ from wsss_zoo.artifacts.kinds import ROLES
 from wsss_zoo.data.dataset import GROUND_TRUTH, SegmentationDataset
 from wsss_zoo.data.image_datamodule import ImageDataModule, require_least
 from wsss_zoo.data.images import read_ground_truth
-from wsss_zoo.data.inputs import input_extension
+from wsss_zoo.data.inputs import ON_OWN_GRID, input_extension
 from wsss_zoo.data.record import Record, Split
 from wsss_zoo.data.transforms import EvalTransform, TrainTransform
 from wsss_zoo.errors import DataError
@@ -26,8 +26,8 @@ class SegmentationDataModule(ImageDataModule):
     """Images with image-level labels and, where there are any, masks.
 
     Training samples are augmented as in `TrainTransform`; validation samples are whole images at
-    `crop_size`, see `EvalTransform`. Nothing is read before it is needed: `records` reads a split's list
-    and labels when first asked for.
+    `crop_size`, see `EvalTransform`, squashed where training images are (`resize_square`). Nothing is read
+    before it is needed: `records` reads a split's list and labels when first asked for.
 
     Args:
         root: folder of the data set.
@@ -35,14 +35,16 @@ class SegmentationDataModule(ImageDataModule):
         val_split: split of `val_dataloader`.
         inputs: what training samples hold besides image and labels: role -> folder with one artifact an
             image, see `roles`. `{"masks": "runs/.../masks"}` trains on pseudo labels,
-            `{"masks": "ground_truth"}` on the data set's own masks. With masks, validation samples hold
-            ground truth.
+            `{"masks": "ground_truth"}` on the data set's own masks. With masks of any role, seeds or
+            strong images, validation samples hold ground truth.
         batch_size: samples on each device.
         num_workers: loader processes on each device.
         seed: of shuffling and augmentation, 0 or more.
         normalization: what the network expects; the pipeline sets it from the method. None: ImageNet.
         crop_size: side of the samples in pixels.
-        resize_long: see `TrainTransform`; with `scale` also None, images keep their size before the crop.
+        resize_long: see `TrainTransform`; with `resize_square` and `scale` also None, images keep their size
+            before the crop.
+        resize_square: see `TrainTransform`; validation images are then squashed as well.
         scale: see `TrainTransform`.
         scale_step: see `TrainTransform`.
         flip: see `TrainTransform`.
@@ -50,6 +52,13 @@ class SegmentationDataModule(ImageDataModule):
         pad_value: see `TrainTransform`; also for validation.
         pad_position: see `TrainTransform`.
         scores_stride: label scores are averaged over cells of this many pixels; divides `crop_size`.
+        strong_split: images whose ground truth is used besides those of `train_split`, of which only the
+            image-level labels (and `inputs`) are: semi-supervised training. They are shuffled together, an
+            image of both splits comes once and is strong, and samples tell by `strong`, see
+            `SegmentationDataset`. None: no such images.
+        joint_differences: predicted differences are resized, mirrored and cropped with their image; False:
+            samples hold those of the whole image instead, as in SSDD's release. The pipeline sets it from
+            the method.
 
     Attributes:
         roles: what `inputs` may name.
@@ -68,6 +77,8 @@ class SegmentationDataModule(ImageDataModule):
         "before",
         "after",
         "subcategories",
+        "seeds",
+        "differences",
     )
 
     def __init__(
@@ -82,6 +93,7 @@ class SegmentationDataModule(ImageDataModule):
         normalization: Normalization | None = None,
         crop_size: int = 448,
         resize_long: tuple[int, int] | None = None,
+        resize_square: tuple[int, int] | None = None,
         scale: tuple[float, float] | None = None,
         scale_step: float | None = None,
         flip: float = 0.5,
@@ -89,6 +101,8 @@ class SegmentationDataModule(ImageDataModule):
         pad_value: Literal["mean", "black"] = "mean",
         pad_position: Literal["random", "bottom_right"] = "random",
         scores_stride: int = 8,
+        strong_split: str | None = None,
+        joint_differences: bool = True,
     ) -> None:
         super().__init__(root, train_split, val_split, inputs, batch_size, num_workers, seed, normalization)
         require_least("scores_stride", scores_stride, 1)
@@ -98,11 +112,22 @@ class SegmentationDataModule(ImageDataModule):
                     f"crop_size must be a multiple of scores_stride ({scores_stride}) where label scores are "
                     f"read, got {crop_size}."
                 )
+            # a crop or a drawn size would have to act on the grid, too
+            whole = resize_square is not None and tuple(resize_square) == (crop_size, crop_size)
+            if ROLES[role] in ON_OWN_GRID and not whole:
+                raise DataError(
+                    f"inputs.{role} lie on a grid over the whole image, so samples must be whole images: "
+                    f"set resize_square to [{crop_size}, {crop_size}] (the crop_size), and resize_long and "
+                    f"scale to null; resize_square is {resize_square}."
+                )
         self.scores_stride = scores_stride
+        self.strong_split = strong_split
+        self.joint_differences = joint_differences
         self.train_transform = TrainTransform(
             self.normalization,
             crop_size,
             resize_long,
+            resize_square,
             scale,
             scale_step,
             flip,
@@ -110,7 +135,9 @@ class SegmentationDataModule(ImageDataModule):
             pad_value,
             pad_position,
         )
-        self.val_transform = EvalTransform(self.normalization, crop_size, pad_value)
+        self.val_transform = EvalTransform(
+            self.normalization, crop_size, pad_value, squash=resize_square is not None
+        )
 
     def read_mask(self, record: Record) -> npt.NDArray[np.uint8]:
         """Read the ground truth of an image: uint8 `(H, W)`, 0 background, 1..C, 255 ignore.
@@ -129,8 +156,7 @@ class SegmentationDataModule(ImageDataModule):
             DataError: images, labels or masks are missing.
         """
         if stage == "fit":
-            self._labelled(self.train_split)
-            self._require_inputs(self.records(self.train_split), self.inputs)
+            self._training_records()
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled, augmented batches; an incomplete last batch is dropped.
@@ -138,10 +164,9 @@ class SegmentationDataModule(ImageDataModule):
         Raises:
             DataError: the split is smaller than a batch, or images, labels or masks are missing.
         """
-        split = self._labelled(self.train_split)
-        self._require_inputs(split.records, self.inputs)
+        records, strong = self._training_records()
         dataset = SegmentationDataset(
-            self, split.records, self.train_transform, self.inputs, self.scores_stride, self.seed
+            self, records, self.train_transform, self.inputs, self.scores_stride, self.seed, strong
         )
         return self.train_loader(dataset, drop_last=True)
 
@@ -152,10 +177,26 @@ class SegmentationDataModule(ImageDataModule):
             DataError: images, labels or masks are missing.
         """
         split = self._labelled(self.val_split)
-        inputs = {"masks": GROUND_TRUTH} if "masks" in self.inputs else {}
+        segmenting = any(ROLES[role] in ("masks", "seeds") for role in self.inputs)
+        segments = segmenting or self.strong_split is not None
+        inputs = {"masks": GROUND_TRUTH} if segments else {}
         self._require_inputs(split.records, inputs)
         dataset = SegmentationDataset(self, split.records, self.val_transform, inputs)
         return self.loader(dataset)
+
+    def _training_records(self) -> tuple[tuple[Record, ...], frozenset[str] | None]:
+        """Training images whose files are all there, and the ids of those whose ground truth is used."""
+        weak = self._labelled(self.train_split).records
+        if self.strong_split is None:
+            self._require_inputs(weak, self.inputs)
+            return weak, None
+        strong = self._labelled(self.strong_split).records
+        known = frozenset(record.image_id for record in strong)
+        replaced = {role: source for role, source in self.inputs.items() if role not in ("masks", "seeds")}
+        self._require_inputs(strong, {**replaced, "masks": GROUND_TRUTH})
+        self._require_inputs([record for record in weak if record.image_id not in known], self.inputs)
+        both = {record.image_id for record in weak}
+        return (*weak, *(record for record in strong if record.image_id not in both)), known
 
     def _labelled(self, name: str) -> Split:
         split = self.split(name)

@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, ROLES, Content, load_artifact
+from wsss_zoo.artifacts.seeds import Seeds
 from wsss_zoo.artifacts.subcategories import Subcategories
 from wsss_zoo.data.images import values_outside
 from wsss_zoo.errors import DataError
 
 #: What is known of an image as a whole: nothing lies on its pixels.
 OF_WHOLE_IMAGES: tuple[Content, ...] = ("features", "sub-categories")
+#: What lies on a grid of its own over the whole image: mirrored with the image, never resized or cropped.
+ON_OWN_GRID: tuple[Content, ...] = ("seeds",)
 
 
 def input_extension(role: str) -> str:
@@ -29,7 +32,8 @@ class Planes(NamedTuple):
 
     Attributes:
         values: `(H, W)` of masks (uint8) and grey maps (float32 in [0, 1]); `(K, H, W)` float32 of
-            localization maps and `(K + 1, H, W)` of label scores, for the classes present alone.
+            localization maps and `(K + 1, H, W)` of label scores, for the classes present alone; `(2, H, W)`
+            float32 of differences, logits.
         rows: which planes of a dense `(C, H, W)` or `(C + 1, H, W)` array these are; None for `(H, W)`.
     """
 
@@ -46,8 +50,8 @@ class Planes(NamedTuple):
 
 
 def num_planes(role: str, num_classes: int) -> int:
-    """Planes of a dense array: C of localization maps, C + 1 of label scores."""
-    return num_classes + (ROLES[role] == "label scores")
+    """Planes of a dense array: C of localization maps, C + 1 of label scores, 2 of differences."""
+    return 2 if ROLES[role] == "differences" else num_classes + (ROLES[role] == "label scores")
 
 
 def read_input(
@@ -70,6 +74,10 @@ def read_input(
     content = ROLES[role]
     if content in OF_WHOLE_IMAGES:
         raise DataError(f"inputs.{role}: {content} belong to whole images and have no value for each pixel.")
+    if content in ON_OWN_GRID:
+        raise DataError(
+            f"inputs.{role}: {content} lie on a grid of their own and have no value for each pixel."
+        )
     artifact = load_artifact(content, path)
     flat = content in ("masks", "grey maps")
     found = artifact.shape if flat else artifact.size
@@ -83,12 +91,15 @@ def read_input(
         outside = values_outside(artifact, num_classes)
         highest = f"labels 0..{num_classes} and 255, found also {outside[:8]}"
     else:
-        outside = [] if flat else [index for index in artifact.classes.tolist() if index >= num_classes]
+        classless = flat or content == "differences"
+        outside = [] if classless else [index for index in artifact.classes.tolist() if index >= num_classes]
         highest = f"class indices 0..{num_classes - 1}, found also {outside[:8]}"
     if outside:
         raise DataError(f"{path}: expected {highest}. Was it made for other classes?")
     if flat:
         return Planes(artifact, None)
+    if content == "differences":
+        return Planes(artifact.full_size(), np.arange(2))
     rows = artifact.classes.astype(np.intp)
     if content == "label scores":
         rows = np.concatenate([[0], rows + 1])
@@ -121,6 +132,41 @@ def read_subcategories(
             f"{image_id} is labelled {present.tolist()}. Cluster these images anew."
         )
     return subcategories.multi_hot(len(labels))
+
+
+def read_seeds(
+    folder: str | os.PathLike[str], image_id: str, labels: npt.NDArray[np.float32], size: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Read the seeds of one image.
+
+    Args:
+        folder: holds one file an image.
+        image_id: name of the file.
+        labels: the image-level label `(C,)`, multi-hot.
+        size: `(H, W)` of the image.
+
+    Returns:
+        bool `(C + 1, h, w)` on the grid of the file, background first.
+
+    Raises:
+        ArtifactError: the file is missing or broken.
+        DataError: it belongs to an image of another size, or has seeds of classes that the image is not
+            labelled with.
+    """
+    path = Path(folder) / f"{image_id}{input_extension('seeds')}"
+    seeds = Seeds.load(path)
+    if seeds.size != tuple(size):
+        raise DataError(
+            f"{path}: it was made for an image of {_size(seeds.size)}, but {image_id} is {_size(size)} "
+            "(width x height). Make it anew from this image."
+        )
+    present = np.flatnonzero(labels > 0)
+    if not set(seeds.classes.tolist()) <= set(present.tolist()):
+        raise DataError(
+            f"{path}: it holds seeds of the classes {seeds.classes.tolist()}, but {image_id} is labelled "
+            f"{present.tolist()}. Make the seeds anew from these labels."
+        )
+    return seeds.dense(len(labels))
 
 
 def _size(shape: Sequence[int]) -> str:

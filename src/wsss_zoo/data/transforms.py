@@ -19,19 +19,23 @@ from PIL import Image
 from wsss_zoo.artifacts.kinds import ROLES
 from wsss_zoo.artifacts.resampling import resample_bilinear
 from wsss_zoo.data.images import IGNORE
+from wsss_zoo.data.inputs import ON_OWN_GRID
 from wsss_zoo.errors import DataError
 from wsss_zoo.normalization import IMAGENET, Normalization
 
 Rgb = npt.NDArray[np.uint8]
 Layer = npt.NDArray[Any]
 Normalised = npt.NDArray[np.float32]
+#: Roles whose planes are not laid on the pixels of the image.
+_GRIDS = tuple(role for role, content in ROLES.items() if content in ON_OWN_GRID)
 
 
 class TrainTransform:
     """Random resize, flip, colour jitter, normalisation, crop or pad, in this order (as PSA trains).
 
     1. Resize, one of: `resize_long`, the longer side becomes a uniform random integer of the range, both
-       ends included, and the other side is rounded; or `scale`, both sides times a random factor. Images
+       ends included, and the other side is rounded; `resize_square`, both sides become such an integer,
+       whatever the aspect (SSDD, DSRG); or `scale`, both sides times a random factor. Images
        by Pillow's bicubic (which averages when shrinking, as in the published training runs; OpenCV's
        does not), masks by nearest.
     2. Mirror with probability `flip`.
@@ -50,6 +54,7 @@ class TrainTransform:
         normalization: channel order, mean and standard deviation.
         crop_size: side of the square result in pixels.
         resize_long: range of the longer side in pixels.
+        resize_square: range of the side of the square to which images are squashed, in pixels.
         scale: range of the factor, above 0.
         scale_step: factors are the low end of `scale` plus multiples of this, up to the high end
             (DeepLab: 0.5 to 1.5 in steps of 0.25); None draws any factor of the range.
@@ -59,7 +64,8 @@ class TrainTransform:
         pad_position: `"random"`, or `"bottom_right"` for padding at these sides only (DeepLab).
 
     Raises:
-        DataError: a value is out of range, or both `resize_long` and `scale` are given.
+        DataError: a value is out of range, or more than one of `resize_long`, `resize_square` and `scale`
+            is given.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class TrainTransform:
         normalization: Normalization = IMAGENET,
         crop_size: int = 448,
         resize_long: tuple[int, int] | None = None,
+        resize_square: tuple[int, int] | None = None,
         scale: tuple[float, float] | None = None,
         scale_step: float | None = None,
         flip: float = 0.5,
@@ -81,11 +88,11 @@ class TrainTransform:
             pad_position in ("random", "bottom_right"), "pad_position", pad_position, "random or bottom_right"
         )
         steps: list[A.BasicTransform] = []
-        if resize_long is not None or scale is not None:
-            steps.append(_RandomResize(resize_long, scale, scale_step))
+        if resize_long is not None or resize_square is not None or scale is not None:
+            steps.append(_RandomResize(resize_long, resize_square, scale, scale_step))
         elif scale_step is not None:
             raise DataError("scale_step is given without scale; set scale, for example [0.5, 1.5].")
-        steps.append(A.HorizontalFlip(p=flip))
+        steps.append(_Mirror(p=flip))
         if color_jitter is not None:
             jitter = tuple(color_jitter)
             valid = len(jitter) == 4 and min(jitter) >= 0 and jitter[3] <= 0.5
@@ -108,7 +115,8 @@ class TrainTransform:
         )
         normalise = _Normalise(normalization)
         steps += [normalise, crop] if pad_value == "mean" else [crop, normalise]
-        self._compose = A.Compose(steps, additional_targets={_target(role): "mask" for role in ROLES})
+        layers = {_target(role): "mask" for role in ROLES if role not in _GRIDS}
+        self._compose = A.Compose(steps, additional_targets=layers)
 
     def __call__(
         self, image: Rgb, layers: Mapping[str, Layer], seed: int
@@ -118,33 +126,38 @@ class TrainTransform:
         Args:
             image: uint8 `(H, W, 3)`, RGB; it comes out the same whatever the layers are.
             layers: by role (`wsss_zoo.artifacts.kinds.ROLES`): masks uint8 `(H, W)`, maps float32 `(H, W)` or
-                `(H, W, K)` in [0, 1] (resized bilinearly).
+                `(H, W, K)` in [0, 1] (resized bilinearly). Seeds `(C + 1, h, w)` lie on a grid of their own
+                over the whole image: they are mirrored with it and otherwise left as they are, which is
+                right only where the sample is the whole image (`resize_square` of `crop_size`).
             seed: fixes every draw.
 
         Returns:
-            float32 `(crop_size, crop_size, 3)`, normalised, and the layers at that size.
+            float32 `(crop_size, crop_size, 3)`, normalised, and the layers at that size; seeds on
+            their grid.
         """
         # Not set_random_seed: it would start every step's generator from the same seed, so that small
         # images are always the mirrored ones. One generator for all steps draws independently.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._compose(image=image, **{_target(role): layer for role, layer in layers.items()})
         cropped = {role: result[_target(role)] for role in layers}
-        for layer in cropped.values():
-            if layer.dtype != np.uint8:
-                layer[layer > 1] = 0  # padding is filled with 255 in every layer
+        for role, layer in cropped.items():
+            if role not in _GRIDS and layer.dtype != np.uint8:
+                layer[layer == IGNORE] = 0  # padding is filled with 255 in every layer
         return result["image"], cropped
 
 
 class EvalTransform:
     """The whole image, its longer side resized to `crop_size`, padded at the bottom and on the right.
 
-    Used for validation while training, where images of one size make a batch; final scores come from
-    inference at the original size. Nothing is random.
+    With `squash`, both sides are resized to `crop_size` and nothing is padded. Used for validation while
+    training, where images of one size make a batch; final scores come from inference at the original size.
+    Nothing is random.
 
     Args:
         normalization: channel order, mean and standard deviation.
         crop_size: side of the square result in pixels.
         pad_value: `"mean"` (0 after normalisation) or `"black"`.
+        squash: ignore the aspect, as a network that was trained on squashed images expects.
     """
 
     def __init__(
@@ -152,11 +165,14 @@ class EvalTransform:
         normalization: Normalization = IMAGENET,
         crop_size: int = 448,
         pad_value: Literal["mean", "black"] = "mean",
+        squash: bool = False,
     ) -> None:
+        side = (crop_size, crop_size)
         self._transform = TrainTransform(
             normalization,
             crop_size,
-            resize_long=(crop_size, crop_size),
+            resize_long=None if squash else side,
+            resize_square=side if squash else None,
             flip=0.0,
             pad_value=pad_value,
             pad_position="bottom_right",
@@ -175,16 +191,19 @@ class _RandomResize(A.DualTransform):
     def __init__(
         self,
         resize_long: tuple[int, int] | None,
+        resize_square: tuple[int, int] | None,
         scale: tuple[float, float] | None,
         scale_step: float | None,
     ) -> None:
         super().__init__(p=1.0)
-        if resize_long is not None and scale is not None:
+        sizes = {"resize_long": resize_long, "resize_square": resize_square, "scale": scale}
+        stated = [f"{name} ({value})" for name, value in sizes.items() if value is not None]
+        if len(stated) > 1:
             raise DataError(
-                f"resize_long ({resize_long}) and scale ({scale}) both say how images are resized. "
-                "Set one of them to null."
+                f"{' and '.join(stated)} all say how images are resized. Set all but one of them to null."
             )
         self.resize_long = _range("resize_long", resize_long, least=1)
+        self.resize_square = _range("resize_square", resize_square, least=1)
         self.scale = _range("scale", scale, least=1e-3)
         self.factors: list[float] | None = None
         if scale_step is not None:
@@ -199,6 +218,9 @@ class _RandomResize(A.DualTransform):
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw the new size (width, height)."""
         height, width = params["shape"][:2]
+        if self.resize_square is not None:
+            side = self.py_random.randint(int(self.resize_square[0]), int(self.resize_square[1]))
+            return {"size": (side, side)}
         if self.resize_long is not None:
             longer = self.py_random.randint(int(self.resize_long[0]), int(self.resize_long[1]))
             factor = longer / max(height, width)
@@ -220,6 +242,19 @@ class _RandomResize(A.DualTransform):
         planes = mask[None] if mask.ndim == 2 else mask.transpose(2, 0, 1)
         resized = resample_bilinear(planes, (size[1], size[0]))
         return resized[0] if mask.ndim == 2 else np.ascontiguousarray(resized.transpose(1, 2, 0))
+
+
+class _Mirror(A.HorizontalFlip):
+    """Step 2 of `TrainTransform`, also for what lies on a grid of its own."""
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """What is done to which target; other steps do not know the grids and leave them alone."""
+        return {**super().targets, **{_target(role): self.apply_to_grid for role in _GRIDS}}
+
+    def apply_to_grid(self, grid: Layer, **params: Any) -> Layer:
+        """Mirror planes `(C + 1, h, w)`."""
+        return np.ascontiguousarray(grid[..., ::-1])
 
 
 class _Normalise(A.ImageOnlyTransform):

@@ -16,7 +16,10 @@ from wsss_zoo.normalization import Normalization
 
 
 def image_pyramid(
-    image: npt.NDArray[np.uint8], scales: Sequence[float], normalization: Normalization
+    image: npt.NDArray[np.uint8],
+    scales: Sequence[float],
+    normalization: Normalization,
+    square: int | None = None,
 ) -> list[Tensor]:
     """An image at several scales, as networks want it.
 
@@ -27,16 +30,18 @@ def image_pyramid(
         image: RGB `(H, W, 3)`.
         scales: factors of the size.
         normalization: of the network.
+        square: side to which images are squashed at scale 1, whatever their aspect; for methods that are
+            trained on squashed images and tell so by `test_size` (DSRG). None keeps the aspect.
 
     Returns:
-        float32 tensors `(1, 3, round(s H), round(s W))`.
+        float32 tensors `(1, 3, round(s H), round(s W))`, or `(1, 3, round(s square), round(s square))`.
     """
-    height, width = image.shape[:2]
+    height, width = image.shape[:2] if square is None else (square, square)
     pyramid = []
     for scale in scales:
         scaled = image
-        if scale != 1:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if size != (image.shape[1], image.shape[0]):
             scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
         pyramid.append(torch.from_numpy(normalization(scaled)).permute(2, 0, 1)[None].contiguous())
     return pyramid
@@ -83,7 +88,7 @@ def multi_scale_segment(
     pyramid: Sequence[Tensor],
     size: tuple[int, int],
     flip: bool = True,
-    average: Literal["probabilities", "logits"] = "probabilities",
+    average: Literal["probabilities", "logits", "logit_sum"] = "probabilities",
 ) -> Tensor:
     """Class probabilities averaged over scales and mirrors.
 
@@ -93,7 +98,9 @@ def multi_scale_segment(
         pyramid: see `image_pyramid`.
         size: `(H, W)` of the result.
         flip: add the mirrored image at every scale.
-        average: over softmax probabilities, or over logits before one softmax.
+        average: over softmax probabilities, or over logits before one softmax; `logit_sum` adds the logits
+            of the scales up instead (DSRG's inference): the same labels, but surer of them, which a dense
+            CRF notices.
 
     Returns:
         float32 `(C + 1, H, W)`, sums to 1 over classes.
@@ -105,5 +112,6 @@ def multi_scale_segment(
         logits = F.interpolate(method(batch).float(), size, mode="bilinear", align_corners=align_corners)
         scores = logits.softmax(1) if average == "probabilities" else logits
         total = total + ((scores[0] + scores[1].flip(2)) / 2 if flip else scores[0])
-    total = total / len(pyramid)
+    if average != "logit_sum":
+        total = total / len(pyramid)
     return total if average == "probabilities" else total.softmax(0)

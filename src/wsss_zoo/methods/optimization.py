@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from wsss_zoo.errors import WsssZooError, suggest
 
 _GROUP_NAMES = ("weights", "biases", "new_weights", "new_biases")
-_OPTIMIZERS = ("sgd", "adamw")
+_OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 def parameter_groups(
@@ -51,6 +51,16 @@ def cosine_factor(step: int, total: int) -> float:
     return 0.5 * (math.cos(math.pi * min(step, total) / total) + 1)
 
 
+def halving_factor(step: int, every: float) -> float:
+    """`0.5^floor(t/every)`: the learning rate is halved after every so many steps (FickleNet)."""
+    return 0.5 ** (step // every)
+
+
+def step_factor(step: int, every: int, factor: float) -> float:
+    """`factor^floor(t/every)`: Caffe's step policy (SEC: 0.1 every 2000 steps, DSRG: 0.33 every 1000)."""
+    return factor ** (step // every)
+
+
 def training_steps(module: Any) -> int:
     """Optimiser steps of the whole training of a LightningModule that is attached to a trainer.
 
@@ -70,7 +80,7 @@ def configure_optimizers(
     network: nn.Module,
     new_modules: Collection[nn.Module],
     *,
-    optimizer: Literal["sgd", "adamw"],
+    optimizer: Literal["sgd", "adam", "adamw"],
     lr: float,
     weight_decay: float,
     schedule: Callable[[int], float],
@@ -83,7 +93,8 @@ def configure_optimizers(
     Args:
         network: the network; parameters without gradients are left out.
         new_modules: its parts that are trained from scratch.
-        optimizer: `sgd`, or `adamw` for modern backbones (which then does not decay norm layers and biases).
+        optimizer: `sgd`, `adam` with its default betas, or `adamw` for modern backbones (which then does not
+            decay norm layers and biases).
         lr: base learning rate, of pretrained weights.
         weight_decay: of weights.
         schedule: steps taken -> factor of every learning rate.
@@ -117,6 +128,8 @@ def configure_optimizers(
     algorithm: torch.optim.Optimizer
     if optimizer == "sgd":
         algorithm = torch.optim.SGD(groups, lr=lr, momentum=weight_decay if momentum is None else momentum)
+    elif optimizer == "adam":
+        algorithm = torch.optim.Adam(groups, lr=lr)
     else:
         algorithm = torch.optim.AdamW(list(_without_vector_decay(groups)), lr=lr)
     return {

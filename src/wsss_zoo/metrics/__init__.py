@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wsss_zoo.metrics.mean_iou import MeanIoU
     from wsss_zoo.metrics.s_measure import SMeasure
     from wsss_zoo.metrics.saliency_metrics import SaliencyMetrics
+    from wsss_zoo.metrics.seed_quality import SeedQuality
     from wsss_zoo.metrics.threshold_sweep import ThresholdSweep
     from wsss_zoo.metrics.weighted_f_measure import WeightedFMeasure
 
@@ -24,6 +25,7 @@ _LOCATIONS = {
     "MeanIoU": "mean_iou",
     "SMeasure": "s_measure",
     "SaliencyMetrics": "saliency_metrics",
+    "SeedQuality": "seed_quality",
     "ThresholdSweep": "threshold_sweep",
     "WeightedFMeasure": "weighted_f_measure",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "MeanIoU",
     "SMeasure",
     "SaliencyMetrics",
+    "SeedQuality",
     "ThresholdSweep",
     "WeightedFMeasure",
 ]

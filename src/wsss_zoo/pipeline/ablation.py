@@ -13,6 +13,9 @@ from wsss_zoo.pipeline import recipe_files
 from wsss_zoo.pipeline.checking import MAPPING, UNCHECKED, Mistakes, Parameter, check_mapping
 from wsss_zoo.pipeline.recipe import Recipe, build_recipe
 
+#: Keys of an ablation that overrides may change; all others belong to its recipes.
+_ABLATION_KEYS = ("base", "seeds", "result")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -87,12 +90,19 @@ def load_ablation(name: str, content: Mapping[str, Any], overrides: Sequence[str
         name: the ablation's name.
         content: its YAML: `base`, `variants` (name -> {dotted key: value}; its key `result` names another
             number for this variant), `result`, `paper`, and `seeds`, for a mean and its spread.
-        overrides: `key=value` texts that hold for every variant, applied before the variant's own.
+        overrides: `key=value` texts that hold for every variant, applied before the variant's own; those of
+            `base`, `seeds` and `result` change the ablation: its table for another recipe, or other seeds.
 
     Raises:
         RecipeError: names the wrong keys of the ablation or of a variant.
     """
     mistakes = Mistakes(f"ablation {name}")
+    changes_of_recipes = []
+    for keys, value in map(recipe_files.parse_override, overrides):
+        if keys[0] in _ABLATION_KEYS:
+            content = recipe_files.apply_override(dict(content), keys, value)
+        else:
+            changes_of_recipes.append((keys, value))
     top = check_mapping(
         content,
         {
@@ -138,8 +148,8 @@ def load_ablation(name: str, content: Mapping[str, Any], overrides: Sequence[str
     mistakes.raise_if_any()
     _, base_path = recipe_files.find_recipe(top["base"])
     base = recipe_files.resolve_extends(base_path)
-    for override in overrides:
-        base = recipe_files.apply_override(base, *recipe_files.parse_override(override))
+    for keys, value in changes_of_recipes:
+        base = recipe_files.apply_override(base, keys, value)
     variants = {}
     for variant, changes in overrides_of.items():
         runs = {variant: changes}

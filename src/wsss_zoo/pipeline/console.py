@@ -54,6 +54,9 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         console.print(f"best threshold {details['best_threshold']:.2f}")
         console.print(f"at {details['fixed_threshold']:.2f}: {100 * details['fixed_miou']:.2f} mIoU")
         console.print(f"PxAP (threshold-free): {100 * details['pxap']:.2f}")
+    if "coverage" in details:
+        shares = (f"{name} {100 * details[name]:.2f}" for name in ("precision", "recall", "coverage"))
+        console.print(f"seeds: {', '.join(shares)} (pixels without a label count as background in the mIoU)")
     for index, value in enumerate(scores["iou"]):
         if value is not None:
             console.print(f"  class {index:3d}  {100 * value:6.2f}")

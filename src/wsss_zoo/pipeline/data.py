@@ -23,6 +23,7 @@ def build_datamodule(
     inputs: Mapping[str, str | Path] | None = None,
     normalization: Normalization | None = None,
     targets: Sequence[str] | None = None,
+    joint_differences: bool | None = None,
 ) -> ImageDataModule:
     """Instantiate the recipe's data module.
 
@@ -34,6 +35,7 @@ def build_datamodule(
         inputs: role -> folder of artifacts, or `"ground_truth"`.
         normalization: linked from the method's backbone.
         targets: linked from the method, where it says what samples must hold.
+        joint_differences: linked from the method, where it reads predicted differences.
     """
     arguments = {**recipe.data.init_args, **(changes or {})}
     known = parameters_of(recipe.data.class_path)
@@ -45,6 +47,7 @@ def build_datamodule(
         "inputs": {role: str(source) for role, source in inputs.items()} if inputs else None,
         "normalization": normalization,
         "targets": list(targets) if targets is not None and "targets" not in arguments else None,
+        "joint_differences": joint_differences,
     }
     arguments.update({key: value for key, value in linked.items() if key in known and value is not None})
     datamodule = import_class(recipe.data.class_path)(**arguments)

@@ -17,7 +17,7 @@ from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import load_mask
 from wsss_zoo.errors import DataError
-from wsss_zoo.metrics import MeanIoU, ThresholdSweep
+from wsss_zoo.metrics import MeanIoU, SeedQuality, ThresholdSweep
 
 if TYPE_CHECKING:
     from wsss_zoo.data.image_datamodule import ImageDataModule
@@ -151,26 +151,38 @@ def score_maps(
 
 
 def score_masks(pairs: Iterable[tuple[Path, np.ndarray]], num_classes: int) -> dict[str, Any]:
-    """Masks against masks by the VOC mIoU.
+    """Masks against masks by the VOC mIoU; where a label is missing (255), the quality of the others, too.
+
+    Pixels without a label count as background in the mIoU.
 
     Args:
         pairs: mask file, ground truth `(H, W)`.
         num_classes: foreground classes.
 
     Returns:
-        `miou`, `iou`, `n_images`, `details`.
+        `miou`, `iou`, `n_images`, `details`; the details of masks with pixels without a label are those of
+        `SeedQuality`, of masks without such pixels none.
     """
     metric = MeanIoU(num_classes + 1, sync_on_compute=False)  # as in `score_maps`
+    seeds = SeedQuality(num_classes + 1, sync_on_compute=False)
     count = 0
     for path, truth in pairs:
         mask = load_mask(path)
         if mask.shape != truth.shape:
             raise DataError(f"{path} is {mask.shape[::-1]} pixels, its ground truth {truth.shape[::-1]}")
-        ignored = np.where(mask == 255, 0, mask)  # pixels without a pseudo label count as background
-        metric.update(torch.from_numpy(ignored).long(), torch.from_numpy(truth).long())
+        labels, true = torch.from_numpy(mask).long(), torch.from_numpy(truth).long()
+        metric.update(labels.masked_fill(labels == 255, 0), true)
+        seeds.update(labels, true)
         count += 1
     result = metric.compute()
-    return {"miou": _number(result["miou"]), "iou": _numbers(result["iou"]), "n_images": count, "details": {}}
+    quality = seeds.compute()
+    partial = float(quality["coverage"]) < 1
+    return {
+        "miou": _number(result["miou"]),
+        "iou": _numbers(result["iou"]),
+        "n_images": count,
+        "details": {key: _number(value) for key, value in quality.items()} if partial else {},
+    }
 
 
 def evaluate_folders(

@@ -61,6 +61,7 @@ def fit(
     *,
     stage: str,
     inputs: Mapping[str, str | Path],
+    weights: Path | None = None,
     loggers: list[Logger],
     class_names: tuple[str, ...],
 ) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def fit(
         folder: the stage's folder.
         stage: name of the stage, for messages.
         inputs: what samples hold besides image and labels: role -> folder of artifacts, or `"ground_truth"`.
+        weights: file whose weights the whole network starts from.
         loggers: Lightning loggers.
         class_names: foreground class names, kept beside the weights.
 
@@ -80,6 +82,8 @@ def fit(
     """
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     method = build_method(settings.method, len(class_names), f"stages.{stage}.fit.method")
+    if weights is not None:
+        load_weights(method, weights)
     datamodule = build_datamodule(
         recipe,
         settings.data,
@@ -88,6 +92,7 @@ def fit(
         inputs=inputs,
         normalization=getattr(method, "normalization", None),
         targets=getattr(method, "targets", None),
+        joint_differences=getattr(method, "joint_differences", None),
     )
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
@@ -116,13 +121,18 @@ def fit(
     if trainer.global_step == 0:
         raise WsssZooError(f"the stage {stage!r} trained nothing: the trainer made no optimiser step")
     if trainer.is_global_zero:
-        save_pretrained(method, checkpoints / "weights.safetensors", class_names=class_names)
+        save_pretrained(method, weights_file(folder), class_names=class_names)
     trainer.strategy.barrier()
     return {
         "epochs": trainer.current_epoch,
         "optimizer_steps": trainer.global_step,
         "images": len(datamodule.records(settings.split)),
     }
+
+
+def weights_file(folder: Path) -> Path:
+    """Where a stage keeps the finished network."""
+    return folder / "checkpoints" / "weights.safetensors"
 
 
 def load_trained(
@@ -140,5 +150,5 @@ def load_trained(
     if "backbone_weights" in arguments:
         arguments["backbone_weights"] = None  # everything comes from the trained file
     method = build_method(ClassSpec(spec.class_path, arguments), num_classes, "the stage's method")
-    load_weights(method, folder / "checkpoints" / "weights.safetensors")
+    load_weights(method, weights_file(folder))
     return method.eval()

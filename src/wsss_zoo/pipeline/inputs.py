@@ -1,15 +1,17 @@
 """What steps read of other stages: `inputs: {role: stage}`, or `{role: stage.kind}` for a certain artifact.
 
-Checked before anything runs: the stage stands before, it makes that kind, and the role is understood by
-who reads it. Nothing here imports torch.
+A source with a slash is a folder on disk, with one file an image. Checked before anything runs: the stage
+stands before, it makes that kind, and the role is understood by who reads it. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, ROLES
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, OF_ONE_KIND, ROLES
 from wsss_zoo.errors import RecipeError, suggest
 from wsss_zoo.pipeline.checking import Mistakes, join
 from wsss_zoo.pipeline.signatures import class_attribute, parameters_of, role_parameters
@@ -26,6 +28,32 @@ OUTPUTS_OF_KIND: dict[str, tuple[str, ...]] = {
     "refiner": ("masks", "scores"),
     "saliency": ("saliency", "body", "detail"),
 }
+
+
+def is_folder(source: str) -> bool:
+    """Whether an input is a folder on disk (`data/saliency/`), not a stage."""
+    return "/" in source
+
+
+def folder_identity(source: str) -> str:
+    """What stands for a folder in the hash of a step: SHA-256 of its files' names, sizes and times of change.
+
+    Contents are not read, so that planning stays fast. A copy that keeps the times (`cp -p`, `rsync -a`) is
+    the same folder; where it lies does not matter.
+
+    Raises:
+        RecipeError: there is no such folder.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        raise RecipeError(f"there is no folder {source}; name one, or a stage")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    digest = hashlib.sha256()
+    for path in files:
+        facts = path.stat()
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def source_stage(source: str) -> str:
@@ -53,10 +81,11 @@ def input_kind(role: str, source: str, stages: Sequence[Stage]) -> str:
             raise RecipeError(f"the stage {name!r} makes {_listed(made)}, no {kind}")
     else:
         fitting = [item for item in made if ARTIFACT_KINDS[item].content == ROLES.get(role)]
-        if role in made or (role in ROLES and len(fitting) == 1):
+        if role in made or (role in ROLES and len(fitting) == 1 and role not in OF_ONE_KIND):
             kind = role if role in made else fitting[0]
         else:
-            which = "several could be meant" if fitting or role not in ROLES else "none is meant for it"
+            several = len(fitting) > 1 or role not in ROLES
+            which = "several could be meant" if several else "none is meant for it"
             raise RecipeError(f"the stage {name!r} makes {_listed(made)}: {which}; write {name}.<kind>")
     if role in ROLES and ARTIFACT_KINDS[kind].content != ROLES[role]:
         raise RecipeError(f"reads {ROLES[role]}, but {name}.{kind} are {ARTIFACT_KINDS[kind].content}")
@@ -75,7 +104,7 @@ def made_kinds(stage: Stage, stages: Sequence[Stage]) -> tuple[str, ...]:
     kind = None if method is None else class_attribute(method.class_path, "kind")
     # of a weights file nothing is known before it is read
     made = stage.predict.outputs or (
-        OUTPUTS_OF_KIND[kind][:1] if kind in OUTPUTS_OF_KIND else tuple(ARTIFACT_KINDS)
+        possible_outputs(method)[:1] if kind in OUTPUTS_OF_KIND else tuple(ARTIFACT_KINDS)
     )
     return (*made, "masks_crf") if stage.predict.crf and "masks_crf" not in made else made
 
@@ -83,6 +112,14 @@ def made_kinds(stage: Stage, stages: Sequence[Stage]) -> tuple[str, ...]:
 def refiner_outputs(refiner: ClassSpec) -> tuple[str, ...]:
     """What a refiner makes: its class attribute `outputs`, without one a mask."""
     return tuple(class_attribute(refiner.class_path, "outputs") or ("masks",))
+
+
+def possible_outputs(method: ClassSpec | None) -> tuple[str, ...]:
+    """What a method can make in a `predict` step: its class attribute `outputs`, without one as its kind."""
+    if method is None:
+        return ()
+    own = class_attribute(method.class_path, "outputs")
+    return tuple(own or OUTPUTS_OF_KIND.get(str(class_attribute(method.class_path, "kind")), ()))
 
 
 def predicting_method(stage: Stage, stages: Sequence[Stage]) -> ClassSpec | None:
@@ -114,6 +151,7 @@ def check_inputs(
         _check_roles(stage.fit.inputs, known, data.class_path if data else "the data module", key, mistakes)
         _check_sources(stage.fit.inputs, stages, names, key, mistakes, ground_truth=True)
         _check_k(stage, names, key, mistakes)
+        _check_weights(stage.fit.weights, names, join(prefix, "fit.weights"), mistakes)
     if stage.predict is not None:
         _check_predict(stage, stages, names, join(prefix, "predict"), mistakes)
     if stage.cluster is not None:
@@ -132,11 +170,7 @@ def _check_predict(
     stage: Stage, stages: Sequence[Stage], names: Mapping[str, Stage], prefix: str, mistakes: Mistakes
 ) -> None:
     assert stage.predict is not None
-    source = stage.predict.weights
-    if source is not None and source in names and names[source].fit is None:
-        mistakes.add(join(prefix, "weights"), f"the stage {source!r} trains nothing")
-    elif source is not None and "/" not in source and "." not in source and source not in names:
-        mistakes.add(join(prefix, "weights"), _unknown_stage(source, names))
+    _check_weights(stage.predict.weights, names, join(prefix, "weights"), mistakes)
     method = predicting_method(stage, stages)
     key = join(prefix, "inputs")
     if method is not None:
@@ -151,13 +185,23 @@ def _check_predict(
             _check_roles(stage.predict.inputs, roles, method.class_path, key, mistakes)
         elif stage.predict.inputs:
             mistakes.add(key, f"{method.class_path} reads images alone; remove it")
+        if stage.predict.label_filter and kind != "segmenter":
+            problem = f"is for segmenters, the method is a {kind}; remove it"
+            mistakes.add(join(prefix, "label_filter"), problem)
         for output in stage.predict.outputs or ():
-            possible = OUTPUTS_OF_KIND.get(str(kind), ())
+            possible = possible_outputs(method)
             if output not in possible:
                 mistakes.add(join(prefix, "outputs"), f"there is no {output!r}; {suggest(output, possible)}")
             elif output == "features" and role_parameters(method.class_path, "image_features") is None:
                 mistakes.add(join(prefix, "outputs"), f"{method.class_path} has no image_features")
     _check_sources(stage.predict.inputs, stages, names, key, mistakes)
+
+
+def _check_weights(source: str | None, names: Mapping[str, Stage], key: str, mistakes: Mistakes) -> None:
+    if source is not None and source in names and names[source].fit is None:
+        mistakes.add(key, f"the stage {source!r} trains nothing")
+    elif source is not None and "/" not in source and "." not in source and source not in names:
+        mistakes.add(key, _unknown_stage(source, names))
 
 
 def _check_k(stage: Stage, names: Mapping[str, Stage], key: str, mistakes: Mistakes) -> None:
@@ -199,7 +243,9 @@ def _check_sources(
 ) -> None:
     for role, source in inputs.items():
         name = source_stage(source)
-        if name == GROUND_TRUTH and ground_truth:
+        if is_folder(source):
+            _check_folder(role, source, join(key, role), mistakes)
+        elif name == GROUND_TRUTH and ground_truth:
             if ROLES.get(role) != "masks":
                 mistakes.add(join(key, role), "ground truth is masks; name a stage")
         elif name not in names:
@@ -209,6 +255,13 @@ def _check_sources(
                 input_kind(role, source, stages)
             except RecipeError as error:
                 mistakes.add(join(key, role), str(error))
+
+
+def _check_folder(role: str, source: str, key: str, mistakes: Mistakes) -> None:
+    if role not in ROLES:
+        mistakes.add(key, f"what a folder holds follows from the role; {suggest(role, ROLES)}")
+    elif not Path(source).is_dir():
+        mistakes.add(key, f"there is no folder {source}; name one with a file for each image, or a stage")
 
 
 def _unknown_stage(name: str, names: Mapping[str, Stage]) -> str:

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsss_zoo.errors import RecipeError
-from wsss_zoo.pipeline.inputs import GROUND_TRUTH, input_kind, source_stage
+from wsss_zoo.pipeline.inputs import (
+    GROUND_TRUTH,
+    folder_identity,
+    input_kind,
+    is_folder,
+    source_stage,
+)
 from wsss_zoo.pipeline.recipe import Recipe, Stage
 from wsss_zoo.pipeline.stage_folder import RESULT_STEPS, STEPS, StageFolder, StepName
 
@@ -108,7 +114,7 @@ def plan_run(
                 continue
             settings = _settings(recipe, stage, step, plans)
             digest = hash_of(settings)
-            splits = _splits(stage, step)
+            splits = _splits(recipe, stage, step)
             if selection.covers(recipe, stage.name):
                 forced = selection.force or any(name in rerun for name in stage.inputs) or stage.name in rerun
                 plan = _decide(stage, step, digest, settings, splits, folder, fingerprints, shared, forced)
@@ -125,10 +131,12 @@ def hash_of(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _splits(stage: Stage, step: StepName) -> tuple[str, ...]:
+def _splits(recipe: Recipe, stage: Stage, step: StepName) -> tuple[str, ...]:
     if step == "fit":
         assert stage.fit is not None
-        return tuple(split for split in (stage.fit.split, stage.fit.val_split) if split)
+        strong = stage.fit.data.get("strong_split", recipe.data.init_args.get("strong_split"))
+        splits = (stage.fit.split, stage.fit.val_split, strong)
+        return tuple(dict.fromkeys(split for split in splits if split))
     return tuple(getattr(stage, step).splits)
 
 
@@ -149,10 +157,15 @@ def _settings(
     for role, source in values.pop("inputs", {}).items():
         if source == GROUND_TRUTH:
             inputs[role] = source
+        elif is_folder(source):
+            inputs[role] = f"folder {folder_identity(source)}"
         else:
             kind = input_kind(role, source, recipe.stages)
             inputs[role] = f"{kind} of {result_of(source_stage(source))}"
     if step == "fit":
+        source = values.pop("weights")
+        if source is not None:
+            inputs["weights"] = plans[source, "fit"].identity if (source, "fit") in plans else source
         data.update({key: value for key, value in values.pop("data").items() if key not in _SPEED_DATA_KEYS})
         settings["data"] = {"class_path": recipe.data.class_path, **data}
         trainer = {**recipe.trainer, **values.pop("trainer")}
@@ -160,6 +173,8 @@ def _settings(
         values["seed"] = recipe.seed
     elif step == "predict":
         assert stage.predict is not None
+        if not stage.predict.label_filter:
+            del values["label_filter"]  # results from before there was one are still good
         source = stage.predict.weights or stage.name
         inputs["weights"] = plans[source, "fit"].identity if (source, "fit") in plans else source
         settings["data"] = {"class_path": recipe.data.class_path}

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from wsss_zoo.artifacts.features import save_features
 from wsss_zoo.artifacts.folder import finished_ids, folder_bytes
-from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS
+from wsss_zoo.artifacts.kinds import ARTIFACT_KINDS, save_artifact
 from wsss_zoo.artifacts.label_scores import LabelScores
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import save_mask
@@ -26,7 +26,9 @@ from wsss_zoo.artifacts.saliency import save_saliency
 from wsss_zoo.data.dataset import PredictionDataset
 from wsss_zoo.data.inputs import num_planes, read_input
 from wsss_zoo.errors import RecipeError, WsssZooError
-from wsss_zoo.methods.image_localizer import ImageLocalizer
+from wsss_zoo.methods.artifact_refiner import ArtifactRefiner
+from wsss_zoo.methods.image_localizer import ImageLocalizer, SamplingLocalizer
+from wsss_zoo.methods.image_segmenter import ImageSegmenter
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
 from wsss_zoo.pipeline.inputs import OUTPUTS_OF_KIND
 from wsss_zoo.pipeline.recipe import Predict
@@ -52,12 +54,14 @@ class PyramidDataset(Dataset[dict[str, Any]]):
         normalization: Normalization,
         inputs: Mapping[str, Path],
         keep_image: bool = False,
+        square: int | None = None,
     ) -> None:
         self.images = images
         self.scales = tuple(scales)
         self.normalization = normalization
         self.inputs = dict(inputs)
         self.keep_image = keep_image
+        self.square = square
 
     def __len__(self) -> int:
         """Number of images."""
@@ -68,7 +72,7 @@ class PyramidDataset(Dataset[dict[str, Any]]):
         sample = self.images[index]
         item = {
             "image_id": sample["image_id"],
-            "pyramid": image_pyramid(sample["image"], self.scales, self.normalization),
+            "pyramid": image_pyramid(sample["image"], self.scales, self.normalization, self.square),
             "labels": torch.tensor(sample["labels"]),
             "size": sample["size"],
         }
@@ -82,10 +86,17 @@ class PyramidDataset(Dataset[dict[str, Any]]):
         return item
 
 
-def _crf_mask(path: Path, image: np.ndarray, probabilities: torch.Tensor, crf: DenseCRF) -> None:
+def _crf_mask(
+    path: Path, image: np.ndarray, probabilities: torch.Tensor, values: torch.Tensor, crf: DenseCRF
+) -> None:
     """Dense CRF of one image, on the device of its scores, written as a mask; runs in a worker thread."""
     marginals = crf([torch.tensor(image).permute(2, 0, 1)], [probabilities])
-    save_mask(path, marginals[0].argmax(0).cpu().numpy().astype(np.uint8))
+    save_mask(path, _label_mask(marginals[0], values))
+
+
+def _label_mask(scores: torch.Tensor, values: torch.Tensor) -> np.ndarray:
+    """The mask value of the highest plane, uint8 `(H, W)`; `values[k]` is that of plane k."""
+    return values[scores.argmax(0)].cpu().numpy().astype(np.uint8)
 
 
 class Predictor(L.LightningModule):
@@ -127,12 +138,16 @@ class Predictor(L.LightningModule):
         """Predict one image and write it; gives its id."""
         kind = self.method.kind
         if kind == "localizer":
-            if "maps" in self.outputs:
+            if isinstance(self.method, SamplingLocalizer):
+                self._write_samples(batch)
+            elif "maps" in self.outputs:
                 self._write_maps(batch)
             if "features" in self.outputs:
                 self._write_features(batch)
         elif kind == "saliency":
             self._write_saliency(batch)
+        elif isinstance(self.method, ImageSegmenter):
+            self._write_masks(batch, self.method.segment_image(batch["pyramid"][0]))
         elif kind == "segmenter":
             probabilities = multi_scale_segment(
                 self.method,
@@ -142,6 +157,11 @@ class Predictor(L.LightningModule):
                 average=self.settings.average,
             )
             self._write_masks(batch, probabilities)
+        elif isinstance(self.method, ArtifactRefiner):
+            artifacts = self.method.refine_artifacts(batch["pyramid"][0], batch["labels"], **batch["inputs"])
+            for name in self.outputs:
+                path = self.folder / name / f"{batch['image_id']}{ARTIFACT_KINDS[name].extension}"
+                save_artifact(name, path, artifacts[name])
         else:
             scores = self.method.refine(batch["pyramid"][0], batch["labels"], **batch["inputs"])
             self._write_masks(batch, scores)
@@ -179,6 +199,19 @@ class Predictor(L.LightningModule):
             stride=self.settings.stride,
         ).save(self.folder / "maps" / f"{batch['image_id']}.npz")
 
+    def _write_samples(self, batch: dict[str, Any]) -> None:
+        """Maps on the grid of the method, as they are: a threshold later compares what the method made."""
+        labels = batch["labels"] if self.settings.image_labels else None
+        labels, maps = self.method.localize_samples(batch["pyramid"][0], labels)
+        classes = torch.nonzero(labels > 0).flatten()
+        for kind in self.outputs:
+            if kind in maps:
+                LocalizationMaps(
+                    classes.cpu().numpy().astype(np.int16),
+                    maps[kind][classes].clamp(0, 1).cpu().numpy().astype(np.float16),
+                    tuple(batch["size"]),
+                ).save(self.folder / kind / f"{batch['image_id']}.npz")
+
     def _write_masks(self, batch: dict[str, Any], probabilities: torch.Tensor) -> None:
         """Masks, and what goes with them, of scores `(C + 1, H, W)`."""
         if "scores" in self.outputs:
@@ -192,6 +225,11 @@ class Predictor(L.LightningModule):
         if "masks" not in self.outputs:
             return
         name = f"{batch['image_id']}.png"
+        values = torch.arange(len(probabilities), device=probabilities.device)
+        if self.settings.label_filter:
+            values = torch.cat([values[:1], 1 + torch.nonzero(batch["labels"] > 0).flatten()])
+            probabilities = probabilities[values]
+            probabilities = probabilities / probabilities.sum(0)
         if self._pool is not None:
             while len(self._pending) > 4 * self.settings.crf_workers:
                 self._pending.pop(0).result()
@@ -201,10 +239,21 @@ class Predictor(L.LightningModule):
                     self.folder / "masks_crf" / name,
                     batch["image"],
                     probabilities.float(),
+                    values,
                     self._crf,
                 )
             )
-        save_mask(self.folder / "masks" / name, probabilities.argmax(0).cpu().numpy().astype(np.uint8))
+        save_mask(self.folder / "masks" / name, _label_mask(probabilities, values))
+
+
+def _require_label_filter(kind: str, settings: Predict, datamodule: ImageDataModule, stage: str) -> None:
+    """Raise RecipeError where there is nothing that could be filtered, or nothing to filter by."""
+    key = f"stages.{stage}.predict.label_filter"
+    if kind != "segmenter":
+        raise RecipeError(f"{key} is for segmenters, the method is a {kind}; remove it")
+    for split in settings.splits:
+        if not datamodule.split(split).labelled:
+            raise RecipeError(f"{key} needs image-level labels, and those of the split {split!r} are unknown")
 
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -245,12 +294,20 @@ def predict(
             f"stages.{stage}.predict: {type(method).__name__} has kind {kind!r}; expected one of "
             f"{', '.join(OUTPUTS_OF_KIND)}"
         )
-    outputs = settings.outputs or OUTPUTS_OF_KIND[kind][:1]
+    refines_itself = isinstance(method, ArtifactRefiner)
+    outputs = settings.outputs or (method.outputs if refines_itself else OUTPUTS_OF_KIND[kind])[:1]
     if settings.crf is not None and "masks" not in outputs:
         raise RecipeError(
             f"stages.{stage}.predict.crf is for masks, but the stage makes {', '.join(outputs)}; refine "
             "them in a stage of their own"
         )
+    if settings.crf is not None and refines_itself:
+        raise RecipeError(
+            f"stages.{stage}.predict.crf is for scores, but {type(method).__name__} decides each pixel; "
+            "remove it"
+        )
+    if settings.label_filter:
+        _require_label_filter(kind, settings, datamodule, stage)
     if "features" in outputs and 1.0 not in settings.scales:
         raise RecipeError(
             f"stages.{stage}.predict.scales: features are taken at the original size, but 1.0 is not among "
@@ -258,7 +315,9 @@ def predict(
         )
     if "features" in outputs and not hasattr(method, "image_features"):
         raise RecipeError(f"stages.{stage}.predict.outputs: {type(method).__name__} has no image_features")
-    if isinstance(method, ImageLocalizer) and settings.scales != (1.0,):
+    if "maps_max" in outputs and not isinstance(method, SamplingLocalizer):
+        raise RecipeError(f"stages.{stage}.predict.outputs: {type(method).__name__} has no localize_samples")
+    if isinstance(method, ImageLocalizer | ImageSegmenter) and settings.scales != (1.0,):
         raise RecipeError(
             f"stages.{stage}.predict.scales: {type(method).__name__} looks at each image at scales of its "
             f"own, so this stays [1.0], got {list(settings.scales)}; set predict.init_args.scales"
@@ -273,7 +332,8 @@ def predict(
     if todo:
         images = PredictionDataset(datamodule, todo)
         keep_image = settings.crf is not None
-        dataset = PyramidDataset(images, settings.scales, method.normalization, folders, keep_image)
+        square = getattr(method, "test_size", None)
+        dataset = PyramidDataset(images, settings.scales, method.normalization, folders, keep_image, square)
         trainer = L.Trainer(
             **{key: value for key, value in trainer_arguments.items() if key in _PLACE_KEYS},
             logger=False,

@@ -18,6 +18,7 @@ from wsss_zoo.data.images import read_rgb
 from wsss_zoo.errors import DataError, WsssZooError
 from wsss_zoo.methods import create_model
 from wsss_zoo.methods.image_localizer import ImageLocalizer
+from wsss_zoo.methods.image_segmenter import ImageSegmenter
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_localize, multi_scale_segment
 from wsss_zoo.methods.published import load_pretrained
 from wsss_zoo.refine.dense_crf import DenseCRF
@@ -107,12 +108,15 @@ def _probabilities(
 
     The background of a localizer is the threshold, unless it has a way of its own (`ImageLocalizer`).
     """
+    at_one = image_pyramid(image, (1.0,), method.normalization)[0].to(device)
+    if isinstance(method, ImageSegmenter):
+        return method.segment_image(at_one).float().cpu()
     height, width = image.shape[:2]
-    pyramid = [scaled.to(device) for scaled in image_pyramid(image, scales, method.normalization)]
+    square = getattr(method, "test_size", None)
+    pyramid = [level.to(device) for level in image_pyramid(image, scales, method.normalization, square)]
     kind = getattr(method, "kind", None)
     if kind == "segmenter":
         return multi_scale_segment(method, pyramid, (height, width), flip=flip).float().cpu()
-    at_one = image_pyramid(image, (1.0,), method.normalization)[0].to(device)
     if isinstance(method, ImageLocalizer):
         _, maps = method.localize_image(at_one)
         return torch.cat([method.background(maps)[None], maps]).float().cpu()

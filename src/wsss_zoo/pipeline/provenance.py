@@ -43,7 +43,7 @@ def provenance(
         facts["image_labels_used"] = stage.predict.image_labels
         facts["threshold"] = row["details"].get("best_threshold")
         facts["threshold_chosen_on"] = f"ground truth of {row['split']} (oracle)"
-    elif stage.refine is not None:
+    elif stage.refine is not None or (stage.predict is not None and stage.predict.label_filter):
         facts["image_labels_used"] = True
     return facts
 
@@ -75,7 +75,7 @@ def _network(stage: Stage) -> dict[str, Any]:
         "stage": stage.name,
         "method": stage.fit.method.class_path,
         "backbone": arguments.get("backbone", "the method's default"),
-        "initial_weights": arguments.get("backbone_weights") or "random",
+        "initial_weights": stage.fit.weights or arguments.get("backbone_weights") or "random",
         "trained_on": stage.fit.split,
         "inputs": stage.fit.inputs or "image-level labels only",
     }

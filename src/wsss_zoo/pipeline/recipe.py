@@ -15,7 +15,7 @@ from typing import Any, Literal
 from wsss_zoo.errors import RecipeError, suggest
 from wsss_zoo.pipeline import recipe_files
 from wsss_zoo.pipeline.checking import MAPPING, UNCHECKED, Mistakes, Parameter, check_mapping, join
-from wsss_zoo.pipeline.inputs import GROUND_TRUTH, check_inputs, source_stage
+from wsss_zoo.pipeline.inputs import GROUND_TRUTH, check_inputs, is_folder, source_stage
 from wsss_zoo.pipeline.signatures import parameters_of, trainer_parameters
 
 #: Arguments of the Trainer that belong to the runner: a recipe that gives one is refused.
@@ -40,6 +40,8 @@ class Fit:
         method: the LightningModule. `num_classes` is taken from the data where it is not given.
         split: training images.
         val_split: images of the validation loop, null for none.
+        weights: what the whole network starts from: a stage that trained the same one, or a weights file;
+            null for the initial weights of the method (its backbone's are `init_args.backbone_weights`).
         inputs: what samples hold besides image and labels, role -> source. `masks: pseudo_labels` trains on
             the masks of that stage, `masks: deeplab.masks_crf` on a certain kind of them,
             `masks: ground_truth` on the data set's own. Roles are the data module's.
@@ -50,6 +52,7 @@ class Fit:
     method: ClassSpec
     split: str = "train"
     val_split: str | None = None
+    weights: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -66,13 +69,18 @@ class Predict:
         inputs: what a method that refines others' results reads, role -> stage (or stage.kind).
         outputs: kinds of artifacts to write, where the method makes several: `masks` and `scores` of a
             refining method, `saliency`, `body` and `detail` of LDF, `maps` and `features` (of the whole
-            image, at the original size) of a localizer that has `image_features`. Default: the first.
+            image, at the original size) of a localizer that has `image_features`, `maps` and `maps_max` of
+            FickleNet. Default: the first.
         scales: factors of the image size, averaged.
         flip: average with the mirrored image at every scale.
-        average: what a segmenter averages over scales: softmax probabilities or logits.
+        average: what a segmenter averages over scales: softmax probabilities or logits; `logit_sum` adds
+            the logits up instead (DSRG).
+        label_filter: segmenters only: classes that the image-level label does not name are left out before
+            the dense CRF and the argmax. For pseudo labels of training images, never for scores on others.
         image_labels: localizers only: maps of the classes in the image-level label. If false, of the
             classes that the network itself scores above 0.5.
-        stride: localization maps are stored at this stride of the image, in half precision.
+        stride: localization maps are stored at this stride of the image, in half precision (FickleNet's on
+            the grid that they were made on).
         crf: for masks: parameter set of a dense CRF; its masks are written beside the plain ones.
         crf_workers: threads of the dense CRF.
     """
@@ -84,7 +92,8 @@ class Predict:
     outputs: tuple[str, ...] | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = True
-    average: Literal["probabilities", "logits"] = "probabilities"
+    average: Literal["probabilities", "logits", "logit_sum"] = "probabilities"
+    label_filter: bool = False
     image_labels: bool = True
     stride: int = 4
     crf: str | None = None
@@ -156,10 +165,12 @@ class Stage:
     def inputs(self) -> tuple[str, ...]:
         """Names of the stages whose results this stage reads."""
         sources = [source for step in self.reading_steps for source in step.inputs.values()]
-        names = [source_stage(source) for source in sources if source != GROUND_TRUTH]
-        weights = self.predict.weights if self.predict is not None else None
-        if weights is not None and not _is_file(weights):
-            names.append(weights)
+        stages = [source for source in sources if source != GROUND_TRUTH and not is_folder(source)]
+        names = [source_stage(source) for source in stages]
+        for step in (self.fit, self.predict):
+            weights = step.weights if step is not None else None
+            if weights is not None and not _is_file(weights):
+                names.append(weights)
         return tuple(dict.fromkeys(names))
 
     @property

@@ -18,7 +18,8 @@ from wsss_zoo.artifacts.files import atomic_write, read_json, write_json
 from wsss_zoo.pipeline.clusterings import contact_sheets, summarise_clusterings
 from wsss_zoo.pipeline.cost import measured
 from wsss_zoo.pipeline.data import build_datamodule
-from wsss_zoo.pipeline.inputs import GROUND_TRUTH, input_kind, source_stage
+from wsss_zoo.pipeline.difference_panels import difference_panels
+from wsss_zoo.pipeline.inputs import GROUND_TRUTH, input_kind, is_folder, source_stage
 from wsss_zoo.pipeline.lock import locked
 from wsss_zoo.pipeline.panels import run_tiles
 from wsss_zoo.pipeline.plan import EVERYTHING, Selection, StepPlan, plan_run, require_inputs
@@ -58,10 +59,10 @@ class Run:
         return next((plan.folder for plan in plans if plan is not None), self.folder / stage)
 
     def input_folders(self, inputs: Mapping[str, str]) -> dict[str, str | Path]:
-        """Role -> folder of artifacts, for what a step reads; `"ground_truth"` as it is."""
+        """Role -> folder of artifacts, for what a step reads; `"ground_truth"` and folders as they are."""
         return {
             role: source
-            if source == GROUND_TRUTH
+            if source == GROUND_TRUTH or is_folder(source)
             else self.results_folder(source_stage(source)) / input_kind(role, source, self.recipe.stages)
             for role, source in inputs.items()
         }
@@ -163,9 +164,13 @@ def _wait_for(folder: StageFolder, plan: StepPlan) -> None:
 
 
 def _fit_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
-    from wsss_zoo.pipeline.fit import fit
+    from wsss_zoo.pipeline.fit import fit, weights_file
 
     assert stage.fit is not None
+    weights = None
+    if stage.fit.weights is not None:
+        trained = run.plan(stage.fit.weights, "fit")
+        weights = Path(stage.fit.weights) if trained is None else weights_file(trained.folder)
     config = {"stage": stage.name, **plan.settings}
     kind = stage.fit.method.class_path.rpartition(".")[2]
     loggers = stage_loggers(run.folder, run.recipe.name, stage.name, run.wandb, config, kind=kind)
@@ -175,6 +180,7 @@ def _fit_step(run: Run, stage: Stage, plan: StepPlan) -> dict[str, Any]:
         plan.folder,
         stage=stage.name,
         inputs=run.input_folders(stage.fit.inputs),
+        weights=weights,
         loggers=loggers,
         class_names=run.datamodule.class_names,
     )
@@ -280,6 +286,11 @@ def _summarise(run: Run) -> dict[str, Any]:
         name: compose_panel(columns["image"], [item for item in columns.items() if item[0] != "image"])
         for name, columns in tiles.items()
     }
+    for stage, folder in shown:
+        if stage.predict is not None:
+            inputs = {role: Path(source) for role, source in run.input_folders(stage.predict.inputs).items()}
+            records = [record for record in run.records(splits) if record.image_id in tiles]
+            panels |= difference_panels(stage.name, folder, inputs, records, run.datamodule)
     for image_id, panel in panels.items():
         with atomic_write(run.folder / "panels" / f"{image_id}.png") as file:
             Image.fromarray(panel).save(file, format="PNG")

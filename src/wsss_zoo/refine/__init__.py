@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from wsss_zoo.refine.confident_labels import ConfidentLabels
     from wsss_zoo.refine.crf_parameters import CRF_PARAMETERS, CrfParameters
     from wsss_zoo.refine.dense_crf import DenseCRF
+    from wsss_zoo.refine.fickle_seeds import FickleSeeds
     from wsss_zoo.refine.folder import refine_folder
     from wsss_zoo.refine.mean_field import crf_marginals, unary_from_labels, unary_from_probabilities
     from wsss_zoo.refine.pixel_pairs import PixelPairs, affinity_matrix
     from wsss_zoo.refine.pseudo_labels import PseudoLabels
     from wsss_zoo.refine.random_walk import RandomWalk
+    from wsss_zoo.refine.seed_cues import SeedCues
     from wsss_zoo.refine.subcategories import KMeansInClasses
 
 _LOCATIONS = {
@@ -24,10 +26,12 @@ _LOCATIONS = {
     "ConfidentLabels": "confident_labels",
     "CrfParameters": "crf_parameters",
     "DenseCRF": "dense_crf",
+    "FickleSeeds": "fickle_seeds",
     "KMeansInClasses": "subcategories",
     "PixelPairs": "pixel_pairs",
     "PseudoLabels": "pseudo_labels",
     "RandomWalk": "random_walk",
+    "SeedCues": "seed_cues",
     "affinity_matrix": "pixel_pairs",
     "background_power": "background",
     "background_threshold": "background",
@@ -44,10 +48,12 @@ __all__ = [
     "ConfidentLabels",
     "CrfParameters",
     "DenseCRF",
+    "FickleSeeds",
     "KMeansInClasses",
     "PixelPairs",
     "PseudoLabels",
     "RandomWalk",
+    "SeedCues",
     "affinity_matrix",
     "background_power",
     "background_threshold",

@@ -42,13 +42,16 @@ def results_table(metrics: Mapping[str, Any], per_class: bool = True, width: int
             results_table({**metrics, "rows": _rows(metrics, False)}, per_class, width), "", _saliency(maps)
         )
     names = list(metrics.get("class_names") or ())
+    partial = [result for result in results if result.details.get("coverage") is not None]
+    seeds: list[str | Table] = ["", _seeds(partial)] if partial else []
     if not per_class or not any(result.iou for result in results):
-        return Group(_summary(results, width))
+        return Group(_summary(results, width), *seeds)
     several = max(1, (width - _FIRST_COLUMN) // _COLUMN)
     count = len(results)
     parts = [range(start, min(start + several, count)) for start in range(0, count, several)]
     tables = [_per_class(results, names, part) for part in parts]
-    return Group(*(item for table in tables for item in ("", table))) if len(tables) > 1 else Group(*tables)
+    spaces: list[str | Table] = [""] if len(tables) > 1 else []
+    return Group(*(item for table in tables for item in (*spaces, table)), *seeds)
 
 
 def to_csv(metrics: Mapping[str, Any]) -> str:
@@ -128,6 +131,23 @@ def _saliency(results: Sequence[Result]) -> Table:
     for name in dict.fromkeys(name for result in results for name in result.scores):
         values = [result.scores.get(name) for result in results]
         table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
+    return table
+
+
+def _seeds(results: Sequence[Result]) -> Table:
+    """Build the table of masks that leave pixels without a label (see `metrics.SeedQuality`)."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False)
+    table.add_column("seeds in %")
+    names = ("precision", "recall", "foreground_precision", "foreground_recall", "coverage", "labelled_miou")
+    for name in names:
+        table.add_column(name.replace("_", " ").replace("miou", "mIoU"), justify="right")
+    for result in results:
+        label = Text(result.label).append(f"\n{result.split}", style="not bold dim")
+        table.add_row(label, *(percent(result.details.get(name)) for name in names))
     return table
 
 

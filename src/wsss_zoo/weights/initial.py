@@ -32,11 +32,18 @@ _TORCHVISION: dict[str, WeightsEnum] = {
     "resnet101": ResNet101_Weights.IMAGENET1K_V1,
     "resnet101_msra": ResNet101_Weights.IMAGENET1K_V1,
     "vgg16": VGG16_Weights.IMAGENET1K_V1,
+    "vgg16_conv5": VGG16_Weights.IMAGENET1K_V1,
     "vgg16_largefov": VGG16_Weights.IMAGENET1K_V1,
+    "vgg16_aspp": VGG16_Weights.IMAGENET1K_V1,
     "vgg16_fcn": VGG16_Weights.IMAGENET1K_V1,
 }
 #: Backbones that differ in their forward pass but not in their keys.
-_SAME_KEYS = {"vgg16_largefov": "vgg16", "vgg16_fcn": "vgg16", "resnet50_irn": "resnet50"}
+_SAME_KEYS = {
+    "vgg16_conv5": "vgg16",
+    "vgg16_largefov": "vgg16",
+    "vgg16_fcn": "vgg16",
+    "resnet50_irn": "resnet50",
+}
 
 
 def load_initial_weights(backbone: Backbone, name: str, weights: str | Path) -> None:
@@ -100,9 +107,13 @@ def file_weights(name: str, path: str | Path, normalization: Normalization = CAF
     if published is None:
         return _own_backbone(state_dict)
     found = _SAME_KEYS.get(published.backbone, published.backbone)
+    if name == "vgg16_aspp" and found == "vgg16":
+        return _in_branches(file_weights("vgg16_largefov", path, normalization))
     if found == _SAME_KEYS.get(name, name):
         if "classifier.0.weight" in published.rest:
             return _from_torchvision(name, state_dict, normalization)
+        if name == "vgg16_conv5":
+            return _convolutions_of(published.tensors)
         if name == "vgg16_fcn":
             # fc6 and fc7 are stored as convolutions or as matrices
             return {
@@ -149,13 +160,34 @@ def _own_backbone(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(state_dict)
 
 
+def _convolutions_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """VGG16 without its fully connected layers."""
+    return {key: value for key, value in tensors.items() if key.startswith("conv")}
+
+
+def _in_branches(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """VGG16 with fc6 and fc7 copied to four branches, as `vgg16_20M_mc`, from which DSRG starts."""
+    copies = {}
+    for key, value in tensors.items():
+        layer, _, parameter = key.partition(".")
+        if layer in ("fc6", "fc7"):
+            copies.update({f"{layer}_{branch}.{parameter}": value for branch in range(1, 5)})
+        else:
+            copies[key] = value
+    return copies
+
+
 def _from_torchvision(
     name: str, state_dict: Mapping[str, Tensor], normalization: Normalization
 ) -> dict[str, Tensor]:
     if name == "vgg16_fcn":
         return vgg16_fcn_from_torchvision(state_dict, normalization)
+    if name == "vgg16_conv5":
+        return _convolutions_of(vgg16_from_torchvision(state_dict))
     if name in ("vgg16", "vgg16_largefov"):
         return vgg16_from_torchvision(state_dict)
+    if name == "vgg16_aspp":
+        return _in_branches(vgg16_from_torchvision(state_dict))
     if name == "resnet101_msra":
         return msra_from_torchvision(state_dict)
     return {key: value for key, value in state_dict.items() if not key.startswith("fc.")}

@@ -45,10 +45,10 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
     """Tell whose layout a state dict has.
 
     Known: ResNet38d (MXNet names, PSA/SEAM/SC-CAM keys, `backbone.` of SEAM's retraining, `encoder.` of
-    SSDD), VGG16 (Caffe names, torchvision's or ports' `features.N`), DeepLab v2 ResNet-101 (deeplab-pytorch,
-    with or without `base.`, and Caffe names), DCSM's VGG16 (Caffe names), IRN's ResNet-50, LDF (`bkbone.`)
-    and torchvision's ResNets. Counters of batch norm (`num_batches_tracked`) may be absent, as in files
-    written before PyTorch 0.4.1.
+    SSDD), VGG16 (Caffe names, also with the four branches of DSRG; torchvision's or ports' `features.N`),
+    DeepLab v2 ResNet-101 (deeplab-pytorch, with or without `base.`, and Caffe names), DCSM's VGG16 (Caffe
+    names), IRN's ResNet-50, LDF (`bkbone.`) and torchvision's ResNets. Counters of batch norm
+    (`num_batches_tracked`) may be absent, as in files written before PyTorch 0.4.1.
 
     Returns:
         The sorted tensors with the keys of `wsss_zoo.backbones`, or None where the layout is unknown.
@@ -76,6 +76,8 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
         return _from_caffe_resnet(state_dict)
     if "fc6of.weight" in keys:
         return _from_dcsm(state_dict)
+    if "conv5_3.weight" in keys and "fc6_1.weight" in keys:
+        return _split(state_dict, "vgg16_aspp", "", ("conv", "fc6_", "fc7_"))
     if "conv5_3.weight" in keys:
         return _split(state_dict, _vgg_kind(state_dict), "", _VGG_NAMES)
     if "features.28.weight" in keys:

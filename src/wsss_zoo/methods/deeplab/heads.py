@@ -27,6 +27,27 @@ class LargeFOVHead(nn.Module):
         return self.classifier(maps[self.source])
 
 
+class BranchesHead(nn.Module):
+    """fc8 of DeepLab's VGG16 with parallel branches: a 1x1 classifier on each, summed; N(0, 0.01).
+
+    Branches are the maps of the backbone at its largest stride; one map makes it the `LargeFOVHead`.
+    """
+
+    def __init__(self, backbone: Backbone, outputs: int) -> None:
+        super().__init__()
+        self.sources = [stage for stage in backbone.stages if stage.stride == backbone.out_stride]
+        for index, stage in enumerate(self.sources, 1):
+            layer = nn.Conv2d(stage.channels, outputs, 1)
+            _small_normal(layer)
+            self.add_module(f"fc8_{index}", layer)
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Logits `(B, outputs, h, w)`."""
+        branches = enumerate(self.sources, 1)
+        logits = [self.get_submodule(f"fc8_{index}")(maps[stage.name]) for index, stage in branches]
+        return torch.stack(logits).sum(0)
+
+
 class SummedASPPHead(nn.Module):
     """ASPP of DeepLab v2: four dilated 3x3 classifiers, summed; N(0, 0.01)."""
 

@@ -30,8 +30,9 @@ class DeepLab(L.LightningModule):
     subsampled from torchvision's VGG16 instead of the authors' `vgg16_20M`. v3 and v3+ have no multi-grid.
 
     Args:
-        variant: `largefov` (VGG16), `v2` (ResNet-101, summed ASPP, three scales inside), `resnet38_seam`,
-            `resnet38_psa`, `aspp` (DeepLab v3 on any backbone), `v3plus` (with decoder).
+        variant: `largefov` (VGG16), `vgg16_aspp` (VGG16 with the four branches of DSRG), `v2` (ResNet-101,
+            summed ASPP, three scales inside), `resnet38_seam`, `resnet38_psa`, `aspp` (DeepLab v3 on any
+            backbone), `v3plus` (with decoder).
         num_classes: foreground classes C; the network has C + 1 outputs.
         backbone: see `create_backbone`; None is the variant's own.
         backbone_weights: `imagenet`, a file, or None for random weights.
@@ -58,7 +59,9 @@ class DeepLab(L.LightningModule):
 
     def __init__(
         self,
-        variant: Literal["largefov", "v2", "resnet38_seam", "resnet38_psa", "aspp", "v3plus"] = "v2",
+        variant: Literal[
+            "largefov", "vgg16_aspp", "v2", "resnet38_seam", "resnet38_psa", "aspp", "v3plus"
+        ] = "v2",
         num_classes: int = 20,
         backbone: str | None = None,
         backbone_weights: str | None = None,

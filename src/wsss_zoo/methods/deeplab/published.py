@@ -13,12 +13,19 @@ PUBLISHED_HEADS: dict[str, dict[str, str]] = {
     "v2": {r"aspp\.(c\d\..+)": r"head.\1"},
     # Caffe releases call the last layer fc8, fc8_voc12, fc8-SEC, ...
     "largefov": {r"fc8[^.]*\.(weight|bias)": r"head.classifier.\1"},
+    # DSRG calls it fc8-SEC_1 to fc8-SEC_4
+    "vgg16_aspp": {r"fc8[^.]*_(\d)\.(weight|bias)": r"head.fc8_\1.\2"},
     # retraining code of SEAM
     "resnet38_seam": {r"((?:conv_fov2?|bn_fov2?|cls_conv)\..+)": r"head.\1"},
     # SSDD; the second head serves its training only
     "resnet38_psa": {r"seg_main\.(.+)": r"head.\1", r"seg_sub\..+": ""},
 }
-_VARIANTS = {"resnet101_msra": "v2", "vgg16_largefov": "largefov", "vgg16": "largefov"}
+_VARIANTS = {
+    "resnet101_msra": "v2",
+    "vgg16_largefov": "largefov",
+    "vgg16": "largefov",
+    "vgg16_aspp": "vgg16_aspp",
+}
 _LAST_BIASES = ("aspp.c0.bias", "cls_conv.bias", "seg_main.seg2.bias")
 
 

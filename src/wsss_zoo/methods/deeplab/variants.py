@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from wsss_zoo.backbones.backbone import Backbone
-from wsss_zoo.methods.deeplab.heads import ASPPHead, LargeFOVHead, PSAHead, SEAMHead, SummedASPPHead
+from wsss_zoo.methods.deeplab.heads import (
+    ASPPHead,
+    BranchesHead,
+    LargeFOVHead,
+    PSAHead,
+    SEAMHead,
+    SummedASPPHead,
+)
 from wsss_zoo.methods.deeplab.network import DeepLabNetwork
 
 
@@ -120,6 +127,8 @@ VARIANTS: dict[str, Variant] = {
         align_corners=False,
     ),
 }
+# Network of DSRG, trained in its last step as LargeFOV above.
+VARIANTS["vgg16_aspp"] = VARIANTS["largefov"]._replace(backbone="vgg16_aspp")
 # v3 without the decoder is trained in the same way.
 VARIANTS["aspp"] = VARIANTS["v3plus"]
 
@@ -145,6 +154,8 @@ def build_network(
     """
     if variant == "largefov":
         return DeepLabNetwork(backbone, LargeFOVHead(backbone, outputs))
+    if variant == "vgg16_aspp":
+        return DeepLabNetwork(backbone, BranchesHead(backbone, outputs))
     if variant == "v2":
         head = SummedASPPHead(backbone, outputs, aspp_rates or (6, 12, 18, 24))
         return DeepLabNetwork(backbone, head, scales=(0.5, 0.75))
