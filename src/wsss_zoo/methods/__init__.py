@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,27 @@ if TYPE_CHECKING:
     from wsss_zoo.methods.cam.module import CAM
     from wsss_zoo.methods.dcsm.module import DCSM
     from wsss_zoo.methods.deeplab.module import DeepLab
+    from wsss_zoo.methods.dsrg.module import DSRG
+    from wsss_zoo.methods.ficklenet.module import FickleNet
     from wsss_zoo.methods.ldf.module import LDF
     from wsss_zoo.methods.sccam.module import SCCAM
     from wsss_zoo.methods.seam.module import SEAM
+    from wsss_zoo.methods.ssdd.module import SSDD
+    from wsss_zoo.methods.ssdd.static.module import SSDDStatic
 
 __all__ = [
     "CAM",
     "DCSM",
+    "DSRG",
     "LDF",
     "MODELS",
     "SCCAM",
     "SEAM",
+    "SSDD",
     "AffinityNet",
     "DeepLab",
+    "FickleNet",
+    "SSDDStatic",
     "create_model",
     "list_models",
 ]
@@ -40,9 +48,13 @@ MODELS: dict[str, str] = {
     "cam": "wsss_zoo.methods.cam.module.CAM",
     "dcsm": "wsss_zoo.methods.dcsm.module.DCSM",
     "deeplab": "wsss_zoo.methods.deeplab.module.DeepLab",
+    "dsrg": "wsss_zoo.methods.dsrg.module.DSRG",
+    "ficklenet": "wsss_zoo.methods.ficklenet.module.FickleNet",
     "ldf": "wsss_zoo.methods.ldf.module.LDF",
     "sccam": "wsss_zoo.methods.sccam.module.SCCAM",
     "seam": "wsss_zoo.methods.seam.module.SEAM",
+    "ssdd": "wsss_zoo.methods.ssdd.module.SSDD",
+    "ssdd_static": "wsss_zoo.methods.ssdd.static.module.SSDDStatic",
 }
 
 
@@ -52,14 +64,17 @@ def list_models() -> list[str]:
 
 
 def create_model(
-    name: str, weights: str | Path | Mapping[str, Tensor] | None = None, **hparams: Any
+    name: str,
+    weights: str | Path | Mapping[str, Tensor] | Sequence[str | Path] | None = None,
+    **hparams: Any,
 ) -> LightningModule:
     """Build a method's LightningModule.
 
     Args:
         name: see `list_models`.
         weights: a file (.safetensors of this package, .ckpt, .pth, .params, .caffemodel), a state dict, or
-            a Hugging Face Hub id (`hf://owner/repository/file`). Published checkpoints' key layouts are
+            a Hugging Face Hub id (`hf://owner/repository/file`); or a list of files that make one network
+            together (SSDD's heads and detectors). Published checkpoints' key layouts are
             recognised; the backbone, the variant and the number of classes follow from the weights where
             they are not given.
         **hparams: hyper-parameters of the method's class.
@@ -109,10 +124,14 @@ def __getattr__(name: str) -> Any:
         "AffinityNet": "wsss_zoo.methods.affinitynet.module",
         "CAM": "wsss_zoo.methods.cam.module",
         "DCSM": "wsss_zoo.methods.dcsm.module",
+        "DSRG": "wsss_zoo.methods.dsrg.module",
         "DeepLab": "wsss_zoo.methods.deeplab.module",
+        "FickleNet": "wsss_zoo.methods.ficklenet.module",
         "LDF": "wsss_zoo.methods.ldf.module",
         "SCCAM": "wsss_zoo.methods.sccam.module",
         "SEAM": "wsss_zoo.methods.seam.module",
+        "SSDD": "wsss_zoo.methods.ssdd.module",
+        "SSDDStatic": "wsss_zoo.methods.ssdd.static.module",
     }
     if name in locations:
         return getattr(import_module(locations[name]), name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from wsss_zoo.weights.pretrained import load_weights, read_metadata
 
 _HUB = "hf://"
 #: Top-level names of every network here: exported state dicts have these and nothing else.
-_OWN_PARTS = ("backbone.", "head.", "classifier.")
+_OWN_PARTS = ("backbone.", "head.", "classifier.", "sub_head.", "detectors.")
 
 
 def load_published(
-    name: str, class_path: str, weights: str | Path | Mapping[str, Tensor], hparams: Mapping[str, Any]
+    name: str,
+    class_path: str,
+    weights: str | Path | Mapping[str, Tensor] | Sequence[str | Path],
+    hparams: Mapping[str, Any],
 ) -> LightningModule:
     """Build a method and fill it.
 
@@ -35,7 +38,7 @@ def load_published(
     Args:
         name: name of the model, for messages.
         class_path: its class.
-        weights: a file, a hub address or a state dict.
+        weights: a file, a hub address or a state dict; or several files of one network.
         hparams: hyper-parameters that the user gave; they win.
 
     Returns:
@@ -45,6 +48,8 @@ def load_published(
         WeightsError: the weights cannot be read, are of another model, or do not fit.
         WsssZooError: unknown hyper-parameter.
     """
+    if isinstance(weights, Sequence) and not isinstance(weights, str):
+        weights = _merged(weights)
     if isinstance(weights, Mapping):
         source = "the state dict"
         state_dict, known = unwrap(weights, source), {}
@@ -117,6 +122,19 @@ def _network(module: LightningModule) -> nn.Module:
     return network
 
 
+def _merged(files: Sequence[str | Path]) -> dict[str, Tensor]:
+    """Tensors of several files, of which any may have the prefix `module.`."""
+    merged: dict[str, Tensor] = {}
+    for file in files:
+        path = download_from_hub(str(file)) if str(file).startswith(_HUB) else Path(file)
+        tensors = read_state_dict(path)
+        doubled = merged.keys() & tensors.keys()
+        if doubled:
+            raise WeightsError(f"{path}: {min(doubled)} is in another of the files, too; give each part once")
+        merged |= tensors
+    return merged
+
+
 def _hparams_of_file(path: Path, name: str, class_path: str) -> dict[str, Any]:
     """Hyper-parameters that a file of this package states; empty for other files."""
     hparams: dict[str, Any] = {}
@@ -143,7 +161,7 @@ def _is_own(state_dict: Mapping[str, Tensor]) -> bool:
     SEAM's retraining files have `backbone.` too, but other names beside it; IRN's have `resnet50.`.
     """
     parts = {part for part in _OWN_PARTS for key in state_dict if key.startswith(part)}
-    return len(parts) == 2 and "backbone." in parts and all(key.startswith(_OWN_PARTS) for key in state_dict)
+    return len(parts) > 1 and "backbone." in parts and all(key.startswith(_OWN_PARTS) for key in state_dict)
 
 
 def _without_prefix(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
