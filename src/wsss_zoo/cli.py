@@ -158,7 +158,7 @@ def _add_weights(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     weights = commands.add_parser("weights", help="convert published weights, or export trained ones")
     weights.add_argument("action", choices=("import", "export"))
     weights.add_argument("model", help="model name: cam, deeplab, ...")
-    weights.add_argument("source", help=".pth, .ckpt, .safetensors, .params or .caffemodel")
+    weights.add_argument("source", help=".pth, .ckpt, .safetensors, .params, .caffemodel or .mat")
     weights.add_argument(
         "target", type=Path, help="import: .safetensors; export: .safetensors or .pth (state dict)"
     )

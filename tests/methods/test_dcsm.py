@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import lightning as L
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.masks import load_mask
 from wsss_zoo.data import MiniVOCDataModule
 from wsss_zoo.errors import RecipeError, WsssZooError
-from wsss_zoo.methods import DCSM
+from wsss_zoo.methods import DCSM, dcsm
 from wsss_zoo.methods.dcsm.losses import multilabel_cross_entropy
 from wsss_zoo.methods.dcsm.maps import channel_maxima, layer_evidence, merge_derivatives
 from wsss_zoo.methods.image_localizer import ImageLocalizer
@@ -37,6 +40,14 @@ def small(**changes):
     model = DCSM(**settings).eval()
     nn.init.normal_(model.network.classifier.weight, std=3)
     return model
+
+
+def test_importing_needs_no_torch():
+    code = "import sys, wsss_zoo.methods.dcsm as m; assert 'torch' not in sys.modules; m.merge_derivatives"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(getattr(dcsm, name) is not None for name in dcsm.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'merge'"):
+        _ = dcsm.merge
 
 
 def test_own_files(tmp_path):
@@ -117,6 +128,20 @@ def test_a_class_alone_keeps_its_derivatives():
     assert alone[2].max() > 0.9
     assert torch.equal(alone, off)
     assert not torch.allclose(alone, against, atol=0.1)
+
+
+def test_inside_inference_mode():
+    model, image, labels = small(), torch.randn(1, 3, 64, 48), torch.tensor([[1.0, 0, 0, 1, 0, 0]])
+    with torch.no_grad():
+        expected = model.localize(image, labels)
+        _, on_canvas = model.localize_image(image)
+    with torch.inference_mode():
+        inside = image.clone()  # a tensor that has no graph
+        assert torch.equal(model.localize(inside, labels), expected)
+        assert torch.equal(model.localize_image(inside)[1], on_canvas)
+        derivatives = model.network.derivatives(inside, [0, 3])
+    for layer, derivative in model.network.derivatives(image, [0, 3]).items():
+        assert torch.equal(derivatives[layer], derivative)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from wsss_zoo.methods.dcsm.maps import (
     layer_evidence,
     merge_derivatives,
     squash,
+    union_map,
 )
 from wsss_zoo.methods.dcsm.saliency import SaliencySettings
 from wsss_zoo.normalization import CAFFE_BGR, IMAGENET
@@ -190,6 +191,15 @@ def test_finish():
         finish(evidence.clamp(min=0), alpha=2.0),
         torch.tensor([[[math.tanh(2), 0, math.tanh(0.5)]], [[0, 0, 0]]]),
     )
+
+
+def test_union_of_all_classes():
+    evidence = torch.tensor([[[4.0, 0.0, 1.0]], [[0.0, 0.0, 0.0]], [[0.0, 0.5, 1.0]]])
+    expected = torch.tanh(2 * torch.tensor([[1.0, 0.5, 1.0]]))
+    assert torch.allclose(union_map(evidence, alpha=2.0), expected)
+    assert torch.allclose(union_map(evidence[:1]), finish(evidence[:1])[0])
+    assert union_map(torch.zeros(2, 1, 3)).tolist() == [[0, 0, 0]]
+    assert union_map(torch.zeros(0, 1, 3)).tolist() == [[0, 0, 0]]
 
 
 def test_background():

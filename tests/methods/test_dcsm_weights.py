@@ -59,6 +59,39 @@ def test_weights_of_the_caffe_release():
         create_model("dcsm", weights=state_dict, backbone_args={"fc_channels": 8}, num_classes=3)
 
 
+def matconvnet_layout(state_dict):
+    """The same tensors with the numbers of MatConvNet's layers, filters height x width x inputs x outputs."""
+    numbers = (1, 3, 6, 8, 11, 13, 15, 18, 20, 22, 25, 27, 29, 32, 34, 36)
+    names = [key.removesuffix(".weight") for key in state_dict if key.endswith(".weight")]
+    layers = {}
+    for number, name in zip(numbers, names, strict=True):
+        layers[f"layers.{number}.filters"] = state_dict[f"{name}.weight"].permute(2, 3, 1, 0)
+        layers[f"layers.{number}.biases"] = state_dict[f"{name}.bias"][None]
+    return layers
+
+
+@pytest.mark.parametrize("bgr", [True, False])
+def test_weights_of_the_matconvnet_release(bgr):
+    # fc6 as wide as one convolution, so that nothing but the layout tells inputs from outputs
+    state_dict = caffe_layout(512, classes=7)
+    caffe = create_model("dcsm", weights=state_dict)
+    arguments = {"fc_channels": 512, "bgr": bgr}
+    model = create_model("dcsm", weights=matconvnet_layout(state_dict), backbone_args=arguments)
+    assert model.hparams["num_classes"] == 7
+    assert model.normalization.bgr == bgr
+    for key, value in caffe.network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("layout", [lambda state_dict: state_dict, matconvnet_layout])
+def test_the_width_follows_from_the_weights(layout):
+    model = create_model("dcsm", weights=layout(caffe_layout(3)))
+    assert model.hparams["backbone_args"] == {"fc_channels": 3}
+    with torch.device("meta"):
+        published = {key: torch.empty_like(value) for key, value in caffe_layout(4096).items()}
+        assert create_model("dcsm", weights=published).hparams["backbone_args"] is None
+
+
 def test_the_published_network():
     with torch.device("meta"):
         model = DCSM()
@@ -121,6 +154,10 @@ def test_initial_weights_from_caffe_files(tmp_path):
     original = {key.replace("of.", "."): value for key, value in state_dict.items() if "fc8" not in key}
     original["fc6.weight"] = original["fc6.weight"].flatten(1)
     torch.save(original | {"fc8.weight": torch.ones(3, 2)}, tmp_path / "vgg.pth")
+    torch.save(matconvnet_layout(state_dict), tmp_path / "mat.pth")
+    backbone = create_backbone("vgg16_fcn", str(tmp_path / "mat.pth"), fc_channels=2)
+    assert torch.equal(backbone.fc6.weight, state_dict["fc6of.weight"].flatten(1))
+    assert torch.equal(backbone.conv5_3.weight, state_dict["conv5_3.weight"])
     backbone = create_backbone("vgg16_fcn", str(tmp_path / "vgg.pth"), fc_channels=2)
     assert torch.equal(backbone.fc6.weight, state_dict["fc6of.weight"].flatten(1))
     assert torch.equal(backbone.fc7.weight, state_dict["fc7of.weight"].flatten(1))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tests.methods.tiny import TINY, ColouredSquares
 from wsss_zoo import create_model
 from wsss_zoo.backbones import create_backbone
-from wsss_zoo.errors import WsssZooError
+from wsss_zoo.errors import WeightsError, WsssZooError
 from wsss_zoo.methods import DSRG, DeepLab
 from wsss_zoo.methods.dsrg import balanced_seed, constrain, expand, full, grow, sec_seed, smooth_probabilities
 from wsss_zoo.methods.multi_scale import image_pyramid, multi_scale_segment
@@ -131,6 +131,14 @@ def test_four_branches_start_from_one(tmp_path):
     for branch in range(1, 5):
         assert torch.equal(filled[f"fc6_{branch}.weight"], weights["fc6.weight"])
         assert torch.equal(filled[f"fc7_{branch}.bias"], weights["fc7.bias"])
+
+
+@pytest.mark.parametrize(("backbone", "key"), [("vgg16_aspp", "fc6_1"), ("vgg16_largefov", "fc6")])
+def test_a_file_of_convolutions_alone_is_told(tmp_path, backbone, key):
+    weights = {key: value for key, value in caffe_weights(0).items() if key.startswith("conv")}
+    torch.save(weights, tmp_path / "convolutions.pth")
+    with pytest.raises(WeightsError, match=rf"do not fit .*missing: {key}\.weight"):
+        create_backbone(backbone, str(tmp_path / "convolutions.pth"))
 
 
 def test_the_second_step_takes_the_weights_of_the_first():

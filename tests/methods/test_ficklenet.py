@@ -91,6 +91,22 @@ def test_weights_of_both_layouts_compute_what_they_say(layout):
         create_model("ficklenet", weights=vgg_layout(names), num_classes=2)
 
 
+@pytest.mark.parametrize("layout", ["vgg16_20M", "torchvision"])
+def test_fully_connected_layers_beside_the_head_are_left_out(layout):
+    names, connected = LAYERS, ["fc6", "fc7"]
+    if layout == "torchvision":
+        names = [f"features.{position}" for position in POSITIONS]
+        connected = [f"classifier.{position}" for position in (0, 3, 6)]
+    state_dict = vgg_layout(names)
+    extra = {f"{name}.{kind}": torch.zeros(1) for name in connected for kind in ("weight", "bias")}
+    model = create_model("ficklenet", weights=state_dict | extra)
+    assert torch.equal(model.network.head.weight, state_dict["head.weight"])
+    assert torch.equal(model.network.backbone.conv5_3.weight, state_dict[f"{names[-1]}.weight"])
+    headless = {key: value for key, value in state_dict.items() if not key.startswith("head")} | extra
+    with pytest.raises(WeightsError, match="without a head; to start training from it, pass it as"):
+        create_model("ficklenet", weights=headless)
+
+
 def test_backbone_weights_without_the_fully_connected_layers(tmp_path):
     convolutions = {key: value for key, value in vgg_layout(LAYERS).items() if key.startswith("conv")}
     connected = {"fc6.weight": torch.zeros(1024, 512, 3, 3), "fc6.bias": torch.zeros(1024)}

@@ -260,7 +260,7 @@ def test_adamw_keeps_rates_and_schedule_and_spares_vectors():
 
 
 def test_unknown_optimizer():
-    with pytest.raises(WsssZooError, match="did you mean .adam"):
+    with pytest.raises(WsssZooError, match="did you mean 'adam"):
         attached(tiny(optimizer="adamv"), epochs=2).configure_optimizers()
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsss_zoo.errors import DataError
+from wsss_zoo.methods import sccam
 from wsss_zoo.methods.sccam import assemble_labels, rows_of_classes
 
 LABELS = np.array([[0, 1, 0], [1, 1, 0], [0, 0, 0], [1, 0, 1]])
@@ -69,3 +70,6 @@ def test_what_does_not_fit(names, clusters, message):
 def test_importing_needs_no_torch():
     code = "import sys, wsss_zoo.methods.sccam as m; m.assemble_labels; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(getattr(sccam, name) is not None for name in sccam.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'merge'"):
+        _ = sccam.merge

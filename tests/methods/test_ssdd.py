@@ -222,6 +222,9 @@ def test_groups_and_rates_are_the_published_ones():
         ({"max_epochs": 10, "max_steps": -1}, 19, 190),
         ({"max_epochs": 10, "max_steps": 60}, None, 36),  # 30 batches: Lightning counts both optimisers
         ({"max_epochs": -1, "max_steps": 60}, None, 36),
+        ({"max_epochs": 10, "max_steps": 5}, None, 4),  # the third batch is finished
+        ({"max_epochs": -1, "max_steps": 1}, None, 1),
+        ({"max_epochs": 10, "max_steps": 4}, 1, 1),
     ],
 )
 def test_length_of_the_schedule(trainer, ramp, expected):
@@ -376,6 +379,15 @@ def test_refine_takes_the_trusted_mask_at_the_size_of_the_image():
     assert mask[0, 0] == 255
     assert (mask[1:, :29] == 2).all()
     assert (mask[:, 31:] == 1).all()
+
+
+def test_networks_in_half_precision():
+    module = static().eval().to(torch.bfloat16)
+    images, masks = torch.zeros(1, 3, 40, 60, dtype=torch.bfloat16), torch.randint(0, 3, (2, 40, 60))
+    with torch.no_grad():
+        artifacts = module.refine_artifacts(images, torch.ones(2), before=masks[0], after=masks[1])
+    taken = torch.from_numpy(artifacts["masks"])
+    assert ((taken == masks[0]) | (taken == masks[1])).all()
 
 
 def test_refine_checks_sizes():

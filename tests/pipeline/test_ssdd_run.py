@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import expit
 
 from wsss_zoo import run_recipe
 from wsss_zoo.artifacts import Differences, finished_ids, load_mask
+from wsss_zoo.artifacts.masks import heatmap_overlay, overlay
 from wsss_zoo.errors import RecipeError
 from wsss_zoo.pipeline.data import build_datamodule
 from wsss_zoo.pipeline.plan import Selection
 from wsss_zoo.pipeline.run import dry_run, load
+from wsss_zoo.tracking.panels import compose_panel
 
 NETWORK = """
           backbone: timm/test_efficientnet
@@ -108,7 +111,7 @@ def test_each_pixel_of_a_static_mask_is_one_of_both(run):
         assert differences.before.shape == (16, 16)
 
 
-def test_pictures_in_the_order_of_the_poster(run):
+def test_pictures_in_the_order_of_the_poster(run, small_data):
     panels = sorted((run / "panels" / "static").glob("*.png"))
     assert len(panels) == 8
     height, width = load_mask(run / "static" / "masks" / panels[0].name).shape
@@ -116,6 +119,21 @@ def test_pictures_in_the_order_of_the_poster(run):
         # image, two masks with their differences, refined, ground truth
         assert panel.width == 8 + 7 * (round(width * 240 / height) + 8)
     assert len(list((run / "panels").glob("*.png"))) > len(panels)
+    for file in panels:
+        image = np.asarray(Image.open(next(small_data.rglob(f"{file.stem}.jpg"))).convert("RGB"))
+        before, after, refined = (
+            overlay(image, load_mask(run / stage / "masks" / file.name))
+            for stage in ("pseudo_labels", "other_labels", "static")
+        )
+        logits = Differences.load(run / "static" / "differences" / f"{file.stem}.npz").full_size()
+        d_before, d_after = (heatmap_overlay(image, probability) for probability in expit(logits))
+        truth = overlay(image, load_mask(next(small_data.rglob(f"SegmentationClass/{file.name}"))))
+        captions = ("before", "d(before)", "after", "d(after)", "refined", "ground truth")
+        tiles = (before, d_before, after, d_after, refined, truth)
+        expected = compose_panel(image, list(zip(captions, tiles, strict=True)))
+        assert np.abs(expected.astype(int) - np.asarray(Image.open(file))).max() <= 1, file.stem
+    report = (run / "report.html").read_text()
+    assert all(f"<figcaption>static/{file.stem}</figcaption>" in report for file in panels)
 
 
 def test_inference_of_the_static_stage_is_repeated_without_training(recipe, run):

@@ -38,7 +38,7 @@ def create_backbone(name: str, weights: str | None = None, **arguments: Any) -> 
 
     Args:
         name: a key of `BACKBONES`, or `timm/<model>`.
-        weights: None (random), `"imagenet"`, or a file (.pth, .safetensors, .params, .caffemodel).
+        weights: None (random), `"imagenet"`, or a file (.pth, .safetensors, .params, .caffemodel, .mat).
         **arguments: arguments of the backbone's class.
 
     Raises:

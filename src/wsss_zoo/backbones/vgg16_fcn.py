@@ -35,7 +35,8 @@ class VGG16FCN(Backbone):
         fc_channels: outputs of fc6 and fc7; fewer make a small network without published weights.
         dropout: of single activations after fc6 and fc7, in training.
         bgr: input is BGR. False is for weights that were trained on RGB; the three means (104.0, 116.7,
-            122.7) are then subtracted from red, green, blue in this order, as DCSM's MatConvNet release does.
+            122.7) are then subtracted from red, green, blue in this order, as DCSM's MatConvNet release does
+            (a file of that release does not set this: what its weights expect is not certain).
     """
 
     def __init__(self, fc_channels: int = 4096, dropout: float = 0.5, bgr: bool = True) -> None:

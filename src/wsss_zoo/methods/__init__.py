@@ -72,11 +72,10 @@ def create_model(
 
     Args:
         name: see `list_models`.
-        weights: a file (.safetensors of this package, .ckpt, .pth, .params, .caffemodel), a state dict, or
-            a Hugging Face Hub id (`hf://owner/repository/file`); or a list of files that make one network
-            together (SSDD's heads and detectors). Published checkpoints' key layouts are
-            recognised; the backbone, the variant and the number of classes follow from the weights where
-            they are not given.
+        weights: a file (.safetensors of this package, .ckpt, .pth, .params, .caffemodel, .mat), a state dict,
+            or a Hugging Face Hub id (`hf://owner/repository/file`); or a list of files that make one network
+            together (SSDD's heads and detectors). Published checkpoints' key layouts are recognised; the
+            backbone, the variant and the number of classes follow from the weights where they are not given.
         **hparams: hyper-parameters of the method's class.
 
     Returns:

@@ -171,7 +171,13 @@ def _without_prefix(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Ten
 
 
 def _renamed(published: Published, patterns: Mapping[str, str], what: str) -> dict[str, Tensor]:
-    renamed = {f"backbone.{key}": value for key, value in published.tensors.items()}
+    """Tensors with the keys of the network; patterns that leave out act on the backbone, too."""
+    unused = [old for old, new in patterns.items() if not new]
+    renamed = {
+        f"backbone.{key}": value
+        for key, value in published.tensors.items()
+        if not any(re.fullmatch(pattern, key) for pattern in unused)
+    }
     heads = 0
     for key, value in published.rest.items():
         targets = [re.sub(old, new, key) for old, new in patterns.items() if re.fullmatch(old, key)]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wsss_zoo.errors import WeightsError
 from wsss_zoo.weights.caffe import read_caffe
+from wsss_zoo.weights.matconvnet import read_matconvnet
 from wsss_zoo.weights.mxnet import MAGIC as MXNET_MAGIC
 from wsss_zoo.weights.mxnet import read_mxnet
 
@@ -26,6 +27,7 @@ _FORMATS = {
     ".safetensors": "safetensors",
     ".params": "mxnet",
     ".caffemodel": "caffe",
+    ".mat": "matconvnet",
 }
 #: How files start that PyTorch wrote before 1.6, not yet as zip archives. LDF's have no extension.
 _OLD_TORCH_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
@@ -37,8 +39,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Tensors by key, on the CPU.
 
     Args:
-        path: .pth, .pt, .ckpt, .bin (PyTorch), .safetensors, .params (MXNet) or .caffemodel (Caffe). A
-            state dict inside a checkpoint is found; a `module.` prefix of DataParallel is dropped.
+        path: .pth, .pt, .ckpt, .bin (PyTorch), .safetensors, .params (MXNet), .caffemodel (Caffe) or .mat
+            (MatConvNet). A state dict inside a checkpoint is found; a `module.` prefix of DataParallel is
+            dropped.
 
     Raises:
         WeightsError: the file is missing, damaged, of another kind, or would run code when loaded.
@@ -49,6 +52,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         return read_mxnet(path)
     if kind == "caffe":
         return read_caffe(path)
+    if kind == "matconvnet":
+        return read_matconvnet(path)
     if kind == "safetensors":
         try:
             return safetensors.torch.load_file(path)

@@ -120,7 +120,8 @@ def file_weights(name: str, path: str | Path, normalization: Normalization = CAF
                 key: value.flatten(1) if key in ("fc6.weight", "fc7.weight") else value
                 for key, value in published.tensors.items()
             }
-        if found == "vgg16" and published.tensors["fc6.weight"].numel() == 4096 * 512 * 7 * 7:
+        fc6 = published.tensors.get("fc6.weight")  # a file may hold the convolutions alone
+        if found == "vgg16" and fc6 is not None and fc6.numel() == 4096 * 512 * 7 * 7:
             # the classifier by Simonyan and Zisserman as released for Caffe, not DeepLab's vgg16_20M
             keys = ("fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias")
             return published.tensors | subsampled(*(published.tensors[key] for key in keys))

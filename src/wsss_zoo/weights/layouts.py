@@ -24,6 +24,11 @@ _VGG_NAMES = ("conv1_", "conv2_", "conv3_", "conv4_", "conv5_", "fc6.", "fc7.")
 #: Caffe's names of DeepLab v2's ResNet-101: res2a_branch2b, bn3b1_branch2a, scale5c_branch2c, ...
 _CAFFE_RESNET = re.compile(r"^(res|bn|scale)(\d)([a-z])(\d*)_branch(1|2a|2b|2c)\.(\w+)$")
 _CAFFE_BRANCHES = {"1": "shortcut", "2a": "reduce", "2b": "conv3x3", "2c": "increase"}
+#: VGG16 in MatConvNet, ReLUs and pools counted as layers: DCSM's, and the ImageNet network it starts from.
+_MATCONVNET_LAYERS = dict(
+    zip((1, 3, 6, 8, 11, 13, 15, 18, 20, 22, 25, 27, 29), VGG_FEATURES.values(), strict=True)
+) | {32: "fc6", 34: "fc7", 36: "fc8"}
+_MATCONVNET = re.compile(r"layers\.(\d+)\.(filters|biases)")
 _CAFFE_STEM = {"conv1": "conv", "bn_conv1": "bn", "scale_conv1": "bn"}
 
 
@@ -47,8 +52,8 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
     Known: ResNet38d (MXNet names, PSA/SEAM/SC-CAM keys, `backbone.` of SEAM's retraining, `encoder.` of
     SSDD), VGG16 (Caffe names, also with the four branches of DSRG; torchvision's or ports' `features.N`),
     DeepLab v2 ResNet-101 (deeplab-pytorch, with or without `base.`, and Caffe names), DCSM's VGG16 (Caffe
-    names), IRN's ResNet-50, LDF (`bkbone.`) and torchvision's ResNets. Counters of batch norm
-    (`num_batches_tracked`) may be absent, as in files written before PyTorch 0.4.1.
+    names and MatConvNet's numbers), IRN's ResNet-50, LDF (`bkbone.`) and torchvision's ResNets. Counters of
+    batch norm (`num_batches_tracked`) may be absent, as in files written before PyTorch 0.4.1.
 
     Returns:
         The sorted tensors with the keys of `wsss_zoo.backbones`, or None where the layout is unknown.
@@ -76,6 +81,8 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Published | None:
         return _from_caffe_resnet(state_dict)
     if "fc6of.weight" in keys:
         return _from_dcsm(state_dict)
+    if {"layers.29.filters", "layers.36.filters"} <= keys:
+        return _from_matconvnet(state_dict)
     if "conv5_3.weight" in keys and "fc6_1.weight" in keys:
         return _split(state_dict, "vgg16_aspp", "", ("conv", "fc6_", "fc7_"))
     if "conv5_3.weight" in keys:
@@ -143,6 +150,26 @@ def _from_dcsm(state_dict: Mapping[str, Tensor]) -> Published:
             tensors[key] = value
         else:
             rest[key] = value
+    return Published("vgg16_fcn", tensors, rest)
+
+
+def _from_matconvnet(state_dict: Mapping[str, Tensor]) -> Published:
+    """MatConvNet numbers the layers and stores filters as height x width x inputs x outputs."""
+    tensors, rest = {}, {}
+    for key, value in state_dict.items():
+        match = _MATCONVNET.fullmatch(key)
+        name = None if match is None else _MATCONVNET_LAYERS.get(int(match[1]))
+        if match is None or name is None:
+            rest[key] = value
+            continue
+        if match[2] == "biases":
+            renamed, values = f"{name}.bias", value.flatten()
+        else:
+            renamed, values = f"{name}.weight", value.permute(3, 2, 0, 1).contiguous()
+        if name == "fc8":
+            rest[renamed] = values
+        else:
+            tensors[renamed] = values.flatten(1) if renamed in ("fc6.weight", "fc7.weight") else values
     return Published("vgg16_fcn", tensors, rest)
 
 

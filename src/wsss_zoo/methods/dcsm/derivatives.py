@@ -38,15 +38,23 @@ def class_derivatives(
     if len(score_map) != 1:
         raise WsssZooError(f"derivatives are taken of one image, got a batch of {len(score_map)}")
     require_chain(score_map, maps)
-    indices = torch.as_tensor(classes, device=score_map.device).long()
-    derivative = score_map.new_zeros(len(indices), *score_map.shape)
-    derivative[torch.arange(len(indices), device=score_map.device), 0, indices] = 1
+    derivative = _starts(score_map, classes)
     deeper = score_map
     for name in reversed(list(maps)):
-        # not is_grads_batched: that repeats a convolution's derivative for every row of the batch
-        derivative = torch.vmap(partial(_backward, deeper, maps[name]))(derivative)
+        with torch.inference_mode(False):  # an autograd function can keep no tensor of inference mode
+            # not is_grads_batched: that repeats a convolution's derivative for every row of the batch
+            derivative = torch.vmap(partial(_backward, deeper, maps[name]))(derivative)
         yield name, derivative[:, 0]
         deeper = maps[name]
+
+
+@torch.inference_mode(False)
+def _starts(score_map: Tensor, classes: Sequence[int] | Tensor) -> Tensor:
+    """`(K, 1, C, h, w)`: 1 at every position of one class each."""
+    indices = torch.as_tensor(classes, device=score_map.device).long()
+    starts = torch.zeros(len(indices), *score_map.shape, dtype=score_map.dtype, device=score_map.device)
+    starts[torch.arange(len(indices), device=score_map.device), 0, indices] = 1
+    return starts
 
 
 def _backward(outputs: Tensor, inputs: Tensor, derivative: Tensor) -> Tensor:

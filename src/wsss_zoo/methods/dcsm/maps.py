@@ -84,6 +84,21 @@ def finish(evidence: Tensor, variant: Variant = "reference", alpha: float = 3.0)
     return _over_peak(evidence).clamp(min=0) if variant == "caffe" else squash(evidence, alpha)
 
 
+def union_map(evidence: Tensor, alpha: float = 3.0) -> Tensor:
+    """Where any of the classes is, for looking at: `tanh(alpha u / max u)`, u the largest of `A / max A`.
+
+    Args:
+        evidence: `(K, H, W)`, cropped to the image, not negative (that of the reference).
+        alpha: see `squash`.
+
+    Returns:
+        `(H, W)` in [0, 1]; zero where there is no class, or none with evidence.
+    """
+    if len(evidence) == 0:
+        return evidence.new_zeros(evidence.shape[1:])
+    return squash(_over_peak(evidence).amax(0), alpha)
+
+
 def merge_derivatives(
     derivatives: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
     size: int | tuple[int, int],

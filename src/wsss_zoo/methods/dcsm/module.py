@@ -37,8 +37,9 @@ class DCSM(L.LightningModule):
 
     It serves for two things. *Test-time segmentation*: a `predict` step with `image_labels: false` finds the
     classes itself, and a `refine` step with `PseudoLabels(background="power", value=1, crf="dcsm")` makes the
-    masks; background is `1 - max over classes`. (Published is a division by the sum over labels before the
-    CRF. It moves every energy of a pixel alike, which the CRF does not see, so it is left out.) *Seeds for
+    masks; background is `1 - max over classes`. (Scores are not divided by their sum over labels before the
+    CRF, whose order is published nowhere: that would move the energies of a pixel alike, which the CRF does
+    not see, but for scores below 1e-5, where they are clipped.) *Seeds for
     DeepLab*: the same with image-level labels, see the recipe voc2012/dcsm.
 
     Inference looks at a canvas of its own at scales of its own (`localize_image`); `scales` and `flip` of a

@@ -96,7 +96,9 @@ class DCSMNetwork(nn.Module):
         """
         names = self.require_layers(self.layers if layers is None else layers)
         relus = GuidedReLUs() if guided else None
-        with torch.enable_grad(), relus or nullcontext():
+        # tensors of inference mode have no graph; a copy made outside it is an ordinary one
+        with torch.inference_mode(False), torch.enable_grad(), relus or nullcontext():
+            image = image.clone() if image.is_inference() else image
             if self._cuts and names[0] != IMAGE:
                 maps = self.backbone(image.detach(), graph_from=names[0])
             else:

@@ -1,4 +1,4 @@
-"""How the Caffe release of DCSM names its classifier."""
+"""How the Caffe and MatConvNet releases of DCSM name their classifier."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ PUBLISHED_HEADS = {r"fc8\.(weight|bias)": r"classifier.\1"}
 
 
 def published_hparams(published: Published) -> dict[str, Any]:
-    """Hyper-parameters that follow from a published state dict: the backbone and the number of classes."""
+    """Hyper-parameters that follow from a published state dict: the backbone, its width, the classes."""
     hparams: dict[str, Any] = {"backbone": published.backbone}
+    width = len(published.tensors.get("fc6.weight", ()))
+    if published.backbone == "vgg16_fcn" and width not in (0, 4096):  # 4096: its default
+        hparams["backbone_args"] = {"fc_channels": width}
     if "fc8.weight" in published.rest:
         hparams["num_classes"] = len(published.rest["fc8.weight"])
     return hparams

@@ -7,8 +7,12 @@ from typing import Any
 
 from wsss_zoo.weights.layouts import Published
 
-#: Patterns of head keys -> keys of `FickleNetwork`.
-PUBLISHED_HEADS = {r"(?:head\.|classifier\.|fc8\.)?(weight|bias)": r"head.\1"}
+#: Patterns of head keys -> keys of `FickleNetwork` (empty: left out).
+PUBLISHED_HEADS = {
+    r"(?:head\.|classifier\.|fc8\.)?(weight|bias)": r"head.\1",
+    # the fully connected layers of VGG16, which FickleNet has not: vgg16_20M's and torchvision's
+    r"(?:fc[67]|classifier\.[036])\.(?:weight|bias)": "",
+}
 
 
 def published_hparams(published: Published) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class DifferenceDetector(nn.Module):
             features: see `features`.
             mask: integers `(B, h, w)`; pixels with 255 are given as no label.
         """
-        x = torch.cat([features, self.mask(one_hot(mask, self.num_labels))], 1)
+        planes = one_hot(mask, self.num_labels).to(features.dtype)
+        x = torch.cat([features, self.mask(planes)], 1)
         branch = self.expand_norm(self.expand(self.middle(self.reduce(x))))
         return self.classifier(F.relu(branch + self.shortcut_norm(self.shortcut(x))))

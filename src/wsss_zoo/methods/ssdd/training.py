@@ -114,7 +114,8 @@ class DifferenceTraining(L.LightningModule):
         """Batches after which the learning rate would be 0."""
         steps, epochs = training_steps(self), self.trainer.max_epochs or 0
         if self.trainer.max_steps > 0:
-            steps = min(steps, self.trainer.max_steps // 2)  # which counts both optimisers
+            # which counts both optimisers; the batch in which it is reached is finished
+            steps = min(steps, -(-self.trainer.max_steps // 2))
         ramp = self.hparams["ramp_epochs"]
         if epochs <= 0:
             if ramp is not None:
@@ -124,7 +125,7 @@ class DifferenceTraining(L.LightningModule):
             return round(1.2 * steps)
         if ramp is None:
             ramp = int(1.2 * epochs)
-        return round(ramp * steps / epochs)
+        return max(1, round(ramp * steps / epochs))
 
 
 def training_input(batch: dict[str, Any], role: str, method: str) -> Tensor:
