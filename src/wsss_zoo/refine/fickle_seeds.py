@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from wsss_zoo.artifacts.localization_maps import LocalizationMaps
 from wsss_zoo.artifacts.seeds import Seeds
-from wsss_zoo.errors import DataError, RecipeError
+from wsss_zoo.errors import DataError
 from wsss_zoo.refine.pseudo_labels import require_same_size
-from wsss_zoo.refine.seed_grid import maps_on_grid, require_grid, saliency_on_grid, seeds_mask
+from wsss_zoo.refine.seed_grid import maps_on_grid, require_grid, require_shares, saliency_on_grid, seeds_mask
 
 
 class FickleSeeds:
@@ -48,14 +48,12 @@ class FickleSeeds:
         foreground_wins: bool = True,
         grid: tuple[int, int] = (41, 41),
     ) -> None:
-        values = {
-            "threshold": threshold,
-            "background_saliency": background_saliency,
-            "background_map": background_map,
-        }
-        for name, value in values.items():
-            if not 0 <= value <= 1:
-                raise RecipeError(f"FickleSeeds: {name} lies in [0, 1], got {value}.")
+        require_shares(
+            "FickleSeeds",
+            threshold=threshold,
+            background_saliency=background_saliency,
+            background_map=background_map,
+        )
         self.threshold = threshold
         self.background_saliency = background_saliency
         self.background_map = background_map

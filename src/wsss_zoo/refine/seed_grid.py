@@ -23,6 +23,17 @@ def require_grid(reader: str, grid: tuple[int, int]) -> tuple[int, int]:
     return grid[0], grid[1]
 
 
+def require_shares(reader: str, **values: float) -> None:
+    """Refuse arguments that are no share of a whole; `reader` and the argument are named in the message.
+
+    Raises:
+        RecipeError: one lies outside [0, 1].
+    """
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise RecipeError(f"{reader}: {name} lies in [0, 1], got {value}.")
+
+
 def maps_on_grid(maps: npt.NDArray[np.float16], grid: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Maps `(K, H, W)` at the centres of the cells (bilinear, half-pixel): `(K, h, w)`."""
     return maps.astype(np.float32) if maps.shape[1:] == grid else resample_bilinear(maps, grid)

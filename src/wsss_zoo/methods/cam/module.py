@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-import lightning as L
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,11 +12,11 @@ from wsss_zoo.backbones import create_backbone
 from wsss_zoo.methods.cam.losses import multilabel_soft_margin
 from wsss_zoo.methods.cam.network import CAMNetwork
 from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, training_steps
-from wsss_zoo.metrics.average_precision import MeanAveragePrecision
+from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
 
-class CAM(L.LightningModule):
+class CAM(ClassifierValidation):
     """The plain CAM baseline; defaults are those of PSA's classifier (Ahn and Kwak, CVPR 2018).
 
     IRN's classifier (Ahn, Cho and Kwak, CVPR 2019) is `backbone="resnet50_irn"`, `dropout=0.0`,
@@ -68,7 +67,6 @@ class CAM(L.LightningModule):
         features = create_backbone(backbone, backbone_weights, **(backbone_args or {}))
         sqrt_cam = backbone == "vgg16" if sqrt_cam is None else sqrt_cam
         self.network = CAMNetwork(features, num_classes, dropout, sqrt_cam)
-        self.average_precision = MeanAveragePrecision()
 
     @property
     def normalization(self) -> Normalization:
@@ -111,17 +109,9 @@ class CAM(L.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss, and scores for the mean average precision."""
-        logits = self(batch["image"])
-        loss = multilabel_soft_margin(logits, batch["labels"])
-        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
-        self.average_precision.update(logits, batch["labels"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/map`, the mean over the classes that occur."""
-        self.log("val/map", self.average_precision.compute(), prog_bar=True)
-        self.average_precision.reset()
+    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Multi-label soft margin loss."""
+        return multilabel_soft_margin(logits, labels)
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +17,7 @@ from wsss_zoo.methods.dcsm.maps import background, finish
 from wsss_zoo.methods.dcsm.network import DCSMNetwork
 from wsss_zoo.methods.dcsm.saliency import SaliencySettings, class_evidence
 from wsss_zoo.methods.optimization import configure_optimizers, training_steps
-from wsss_zoo.metrics.average_precision import MeanAveragePrecision
+from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
 #: Canvas side, its sizes and the least number of compared classes in the two releases.
@@ -27,7 +26,7 @@ _SCALES = {"reference": (0.8, 1.0, 1.2), "caffe": (1.0,)}
 _COMPARED = {"reference": 4, "caffe": 3}
 
 
-class DCSM(L.LightningModule):
+class DCSM(ClassifierValidation):
     """Shimoda & Yanai, "Distinct Class-Specific Saliency Maps for Weakly Supervised Segmentation", ECCV 2016.
 
     A classifier is trained on image-level labels. At inference derivatives of the scores of the best classes
@@ -139,7 +138,6 @@ class DCSM(L.LightningModule):
         self.network = DCSMNetwork(features, num_classes)
         if layers is not None:
             self.network.require_layers(layers)
-        self.average_precision = MeanAveragePrecision()
 
     @property
     def normalization(self) -> Normalization:
@@ -201,17 +199,9 @@ class DCSM(L.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss, and scores for the mean average precision."""
-        logits = self(batch["image"])
-        loss = multilabel_cross_entropy(logits, batch["labels"])
-        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
-        self.average_precision.update(logits, batch["labels"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/map`, the mean over the classes that occur."""
-        self.log("val/map", self.average_precision.compute(), prog_bar=True)
-        self.average_precision.reset()
+    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sigmoid cross entropy, summed over classes."""
+        return multilabel_cross_entropy(logits, labels)
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups, and one step down of the learning rate."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-import lightning as L
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,11 +14,12 @@ from wsss_zoo.errors import WsssZooError, suggest
 from wsss_zoo.methods.deeplab.losses import multi_scale_loss, segmentation_loss
 from wsss_zoo.methods.deeplab.variants import VARIANTS, build_network
 from wsss_zoo.methods.optimization import configure_optimizers, cosine_factor, poly_factor, training_steps
+from wsss_zoo.methods.validation import SegmentationValidation
 from wsss_zoo.metrics import MeanIoU
 from wsss_zoo.normalization import Normalization
 
 
-class DeepLab(L.LightningModule):
+class DeepLab(SegmentationValidation):
     """Segmentation network, trained with cross entropy on masks.
 
     What a variant is trained with stands, with its source, in `methods/deeplab/variants.py`; arguments that
@@ -132,15 +132,6 @@ class DeepLab(L.LightningModule):
             loss = segmentation_loss(outputs, mask, self.variant.loss_at, self.align_corners)
         self.log("train/loss", loss, prog_bar=True)
         return loss
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count pixels of the validation images, at one scale."""
-        self.val_iou.update(self.segment(batch["image"]).argmax(1), batch["mask"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/miou`."""
-        self.log("val/miou", self.val_iou.compute()["miou"].float(), prog_bar=True)
-        self.val_iou.reset()
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the variant's schedule."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +31,7 @@ from wsss_zoo.methods.dsrg.losses import (
     smooth_probabilities,
 )
 from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, step_factor, training_steps
+from wsss_zoo.methods.validation import SegmentationValidation
 from wsss_zoo.metrics import MeanIoU
 from wsss_zoo.normalization import Normalization
 from wsss_zoo.refine.dense_crf import DenseCRF
@@ -46,7 +46,7 @@ _CHOICES = {
 }
 
 
-class DSRG(L.LightningModule):
+class DSRG(SegmentationValidation):
     """Segmentation network trained on seeds that grow while it learns (Huang et al., CVPR 2018).
 
     Each step runs a dense CRF over the network's own score maps. Seeds grow into the regions where its
@@ -230,15 +230,6 @@ class DSRG(L.LightningModule):
             mask = batch["mask"].where(batch["strong"][:, None, None], IGNORE)
             losses["full"] = full(probabilities, shrink_labels(mask, logits.shape[2:]))
         return losses
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count pixels of the validation images, at one scale."""
-        self.val_iou.update(self.segment(batch["image"]).argmax(1), batch["mask"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/miou`."""
-        self.log("val/miou", self.val_iou.compute()["miou"].float(), prog_bar=True)
-        self.val_iou.reset()
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the schedule."""

@@ -6,7 +6,6 @@ import zlib
 from functools import partial
 from typing import Any, Literal
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,11 +17,11 @@ from wsss_zoo.methods.ficklenet.head import FickleHead
 from wsss_zoo.methods.ficklenet.localization import sample_maps
 from wsss_zoo.methods.ficklenet.network import FickleNetwork
 from wsss_zoo.methods.optimization import configure_optimizers, halving_factor, training_steps
-from wsss_zoo.metrics.average_precision import MeanAveragePrecision
+from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
 
-class FickleNet(L.LightningModule):
+class FickleNet(ClassifierValidation):
     """Lee, Kim, Lee, Lee & Yoon, "FickleNet", CVPR 2019 (arXiv 1902.10421): the localization network.
 
     A multi-label classifier whose last convolution sees a random part of each of its windows, another one at
@@ -108,7 +107,6 @@ class FickleNet(L.LightningModule):
             features.out_channels, num_classes, kernel, p, share_channels, rescale, selection=selection
         )
         self.network = FickleNetwork(features, head)
-        self.average_precision = MeanAveragePrecision()
 
     @property
     def normalization(self) -> Normalization:
@@ -185,17 +183,14 @@ class FickleNet(L.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss of the expected scores, and scores for the mean average precision."""
-        logits = self(batch["image"], stochastic=False)
-        loss = multilabel_soft_margin(logits, batch["labels"])
-        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
-        self.average_precision.update(logits, batch["labels"])
+    def validation_logits(self, images: Tensor) -> Tensor:
+        """Expected logits `(B, C)`, not those of one selection."""
+        logits: Tensor = self(images, stochastic=False)
+        return logits
 
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/map`, the mean over the classes that occur."""
-        self.log("val/map", self.average_precision.compute(), prog_bar=True)
-        self.average_precision.reset()
+    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Multi-label soft margin loss."""
+        return multilabel_soft_margin(logits, labels)
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups; the learning rate is halved every few epochs."""

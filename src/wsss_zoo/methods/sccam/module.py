@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal
 
-import lightning as L
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,11 +14,11 @@ from wsss_zoo.methods.cam.losses import multilabel_soft_margin
 from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, training_steps
 from wsss_zoo.methods.sccam.losses import joint_losses
 from wsss_zoo.methods.sccam.network import SCCAMNetwork, merge_subcategories
-from wsss_zoo.metrics.average_precision import MeanAveragePrecision
+from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
 
-class SCCAM(L.LightningModule):
+class SCCAM(ClassifierValidation):
     """A classifier that also has to tell apart the kinds inside every class, and so looks at more of them.
 
     One round: the images of each class are clustered by the features of the round before (in round 0: of a
@@ -92,7 +91,6 @@ class SCCAM(L.LightningModule):
             raise WsssZooError(f"SCCAM: schedule_epochs is 1 or more, or null, got {schedule_epochs}")
         features = create_backbone(backbone, backbone_weights, **(backbone_args or {}))
         self.network = SCCAMNetwork(features, num_classes, k, dropout)
-        self.average_precision = MeanAveragePrecision()
 
     @property
     def normalization(self) -> Normalization:
@@ -181,17 +179,9 @@ class SCCAM(L.LightningModule):
             )
         return batch["sublabels"]
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss of the classes, and scores for the mean average precision."""
-        logits = self(batch["image"])
-        loss = multilabel_soft_margin(logits, batch["labels"])
-        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
-        self.average_precision.update(logits, batch["labels"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/map`, the mean over the classes that occur."""
-        self.log("val/map", self.average_precision.compute(), prog_bar=True)
-        self.average_precision.reset()
+    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Multi-label soft margin loss."""
+        return multilabel_soft_margin(logits, labels)
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""

@@ -6,7 +6,6 @@ import math
 from functools import partial
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch import Tensor
 
@@ -16,11 +15,11 @@ from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, tra
 from wsss_zoo.methods.seam.losses import classification, seam_losses
 from wsss_zoo.methods.seam.network import SEAMNetwork
 from wsss_zoo.methods.seam.planes import normalise_planes, resize
-from wsss_zoo.metrics.average_precision import MeanAveragePrecision
+from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
 
-class SEAM(L.LightningModule):
+class SEAM(ClassifierValidation):
     """A classifier whose maps shall not depend on the size of the image, and a module that refines them.
 
     The network sees each batch twice, the second time at `view_scale`. The loss is the sum of the terms of
@@ -106,7 +105,6 @@ class SEAM(L.LightningModule):
                 raise WsssZooError(f"SEAM: {name} lies above 0 and is at most 1, got {value!r}")
         features = create_backbone(backbone, backbone_weights, **(backbone_args or {}))
         self.network = SEAMNetwork(features, num_classes, dropout, pcm, pcm_stages, pcm_channels)
-        self.average_precision = MeanAveragePrecision()
 
     @property
     def normalization(self) -> Normalization:
@@ -161,17 +159,9 @@ class SEAM(L.LightningModule):
         self.log_dict({f"train/loss_{name}": value for name, value in losses.items()})
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Classification loss, and scores for the mean average precision."""
-        logits = self(batch["image"])
-        loss = classification(logits, batch["labels"])
-        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
-        self.average_precision.update(logits, batch["labels"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/map`, the mean over the classes that occur."""
-        self.log("val/map", self.average_precision.compute(), prog_bar=True)
-        self.average_precision.reset()
+    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Multi-label soft margin loss."""
+        return classification(logits, labels)
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""

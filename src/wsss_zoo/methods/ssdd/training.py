@@ -5,17 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import lightning as L
 from torch import Tensor, nn
 
 from wsss_zoo.errors import WsssZooError
 from wsss_zoo.methods.optimization import configure_optimizers, cosine_factor, training_steps
 from wsss_zoo.methods.ssdd.network import SSDDNetwork
-from wsss_zoo.metrics import MeanIoU
+from wsss_zoo.methods.validation import SegmentationValidation
 from wsss_zoo.normalization import Normalization
 
 
-class DifferenceTraining(L.LightningModule):
+class DifferenceTraining(SegmentationValidation):
     """Training of a segmentation network beside difference detectors that read it.
 
     One optimiser has the backbone and the heads, one the detectors. Lightning counts the steps of both, so
@@ -24,11 +23,9 @@ class DifferenceTraining(L.LightningModule):
     Attributes:
         network: the network; a subclass sets it, and calls `save_hyperparameters` with `optimizer`, `lr`,
             `weight_decay`, `momentum`, `head_lr_factor` and `ramp_epochs`.
-        val_iou: mean IoU of the main head.
     """
 
     network: SSDDNetwork
-    val_iou: MeanIoU
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,15 +43,6 @@ class DifferenceTraining(L.LightningModule):
     def segment(self, images: Tensor) -> Tensor:
         """Probabilities `(B, C + 1, H, W)` of the main head at the size of the images, one scale."""
         return self.network(images, images.shape[2:]).softmax(1)
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count pixels of the validation images, at one scale."""
-        self.val_iou.update(self.segment(batch["image"]).argmax(1), batch["mask"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/miou`."""
-        self.log("val/miou", self.val_iou.compute()["miou"].float(), prog_bar=True)
-        self.val_iou.reset()
 
     def descend(self, segmentation: Tensor, difference: Tensor) -> None:
         """One step of both optimisers and their schedules.
