@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,8 @@ from wsss_zoo.errors import WsssZooError, suggest
 
 _GROUP_NAMES = ("weights", "biases", "new_weights", "new_biases")
 _OPTIMIZERS = ("sgd", "adam", "adamw")
+#: What `optimizers_from_hparams` reads.
+_HPARAMS = ("optimizer", "lr", "weight_decay", "momentum", "head_lr_factor", "caffe_biases")
 
 
 def parameter_groups(
@@ -74,6 +77,31 @@ def training_steps(module: Any) -> int:
             "set trainer.max_epochs or trainer.max_steps"
         )
     return int(steps)
+
+
+def poly_schedule(module: Any) -> Callable[[int], float]:
+    """The poly schedule over the whole training of a module, with its hyper-parameter `poly_power`.
+
+    Raises:
+        WsssZooError: see `training_steps`.
+    """
+    return partial(poly_factor, total=training_steps(module), power=module.hparams["poly_power"])
+
+
+def optimizers_from_hparams(module: Any, schedule: Callable[[int], float], **instead: Any) -> dict[str, Any]:
+    """`configure_optimizers` for the `network` of a module, with the hyper-parameters of the same names.
+
+    Args:
+        module: its `network` has `new_modules()`.
+        schedule: steps taken -> factor of every learning rate.
+        instead: arguments that the module does not take from its hyper-parameters.
+
+    Raises:
+        WsssZooError: see `configure_optimizers`.
+    """
+    settings = {name: module.hparams[name] for name in _HPARAMS if name not in instead}
+    network = module.network
+    return configure_optimizers(network, network.new_modules(), schedule=schedule, **settings, **instead)
 
 
 def configure_optimizers(

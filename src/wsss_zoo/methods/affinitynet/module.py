@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 import lightning as L
@@ -14,7 +13,7 @@ from wsss_zoo.backbones import create_backbone
 from wsss_zoo.errors import DataError, WsssZooError
 from wsss_zoo.methods.affinitynet.losses import affinity_loss, confident_labels, pair_labels
 from wsss_zoo.methods.affinitynet.network import AffinityNetwork
-from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, training_steps
+from wsss_zoo.methods.optimization import optimizers_from_hparams, poly_schedule
 from wsss_zoo.normalization import Normalization
 from wsss_zoo.refine.random_walk import RandomWalk
 
@@ -155,19 +154,7 @@ class AffinityNet(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""
-        settings = self.hparams
-        schedule = partial(poly_factor, total=training_steps(self), power=settings["poly_power"])
-        return configure_optimizers(
-            self.network,
-            self.network.new_modules(),
-            optimizer=settings["optimizer"],
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"],
-            schedule=schedule,
-            momentum=settings["momentum"],
-            head_lr_factor=settings["head_lr_factor"],
-            caffe_biases=settings["caffe_biases"],
-        )
+        return optimizers_from_hparams(self, poly_schedule(self))
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of the grid of training crops."""

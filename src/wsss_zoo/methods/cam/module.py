@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from torch import Tensor
 from wsss_zoo.backbones import create_backbone
 from wsss_zoo.methods.cam.losses import multilabel_soft_margin
 from wsss_zoo.methods.cam.network import CAMNetwork
-from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, training_steps
+from wsss_zoo.methods.optimization import optimizers_from_hparams, poly_schedule
 from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
@@ -115,16 +114,4 @@ class CAM(ClassifierValidation):
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""
-        settings = self.hparams
-        schedule = partial(poly_factor, total=training_steps(self), power=settings["poly_power"])
-        return configure_optimizers(
-            self.network,
-            self.network.new_modules(),
-            optimizer=settings["optimizer"],
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"],
-            schedule=schedule,
-            momentum=settings["momentum"],
-            head_lr_factor=settings["head_lr_factor"],
-            caffe_biases=settings["caffe_biases"],
-        )
+        return optimizers_from_hparams(self, poly_schedule(self))

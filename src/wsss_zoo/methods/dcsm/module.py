@@ -16,7 +16,7 @@ from wsss_zoo.methods.dcsm.losses import multilabel_cross_entropy
 from wsss_zoo.methods.dcsm.maps import background, finish
 from wsss_zoo.methods.dcsm.network import DCSMNetwork
 from wsss_zoo.methods.dcsm.saliency import SaliencySettings, class_evidence
-from wsss_zoo.methods.optimization import configure_optimizers, training_steps
+from wsss_zoo.methods.optimization import optimizers_from_hparams, training_steps
 from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
@@ -207,17 +207,7 @@ class DCSM(ClassifierValidation):
         """Four parameter groups, and one step down of the learning rate."""
         settings = self.hparams
         drop_at = settings["lr_drop_at"] * training_steps(self)
-        return configure_optimizers(
-            self.network,
-            self.network.new_modules(),
-            optimizer=settings["optimizer"],
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"],
-            schedule=partial(_step_factor, drop_at=drop_at, drop=settings["lr_drop"]),
-            momentum=settings["momentum"],
-            head_lr_factor=settings["head_lr_factor"],
-            caffe_biases=settings["caffe_biases"],
-        )
+        return optimizers_from_hparams(self, partial(_step_factor, drop_at=drop_at, drop=settings["lr_drop"]))
 
     def _at_random_size(self, images: Tensor) -> Tensor:
         """The batch, its longer side a random number of pixels (drawn by torch's seeded generator)."""

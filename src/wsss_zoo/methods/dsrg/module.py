@@ -30,7 +30,7 @@ from wsss_zoo.methods.dsrg.losses import (
     sec_seed,
     smooth_probabilities,
 )
-from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, step_factor, training_steps
+from wsss_zoo.methods.optimization import optimizers_from_hparams, poly_schedule, step_factor
 from wsss_zoo.methods.validation import SegmentationValidation
 from wsss_zoo.metrics import MeanIoU
 from wsss_zoo.normalization import Normalization
@@ -234,21 +234,10 @@ class DSRG(SegmentationValidation):
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the schedule."""
         settings = self.hparams
-        if settings["schedule"] == "step":
-            schedule = partial(step_factor, every=settings["step_every"], factor=settings["step_factor"])
-        else:
-            schedule = partial(poly_factor, total=training_steps(self), power=settings["poly_power"])
-        return configure_optimizers(
-            self.network,
-            self.network.new_modules(),
-            optimizer=settings["optimizer"],
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"],
-            schedule=schedule,
-            momentum=settings["momentum"],
-            head_lr_factor=settings["head_lr_factor"],
-            caffe_biases=settings["caffe_biases"],
-        )
+        if settings["schedule"] == "poly":
+            return optimizers_from_hparams(self, poly_schedule(self))
+        steps = partial(step_factor, every=settings["step_every"], factor=settings["step_factor"])
+        return optimizers_from_hparams(self, steps)
 
     def _log_marginals(self, images: Tensor, logits: Tensor, probabilities: Tensor) -> Tensor:
         """Log marginals of the CRF over the score maps, with a gradient only where it is asked for."""

@@ -16,7 +16,7 @@ from wsss_zoo.methods.cam.losses import multilabel_soft_margin
 from wsss_zoo.methods.ficklenet.head import FickleHead
 from wsss_zoo.methods.ficklenet.localization import sample_maps
 from wsss_zoo.methods.ficklenet.network import FickleNetwork
-from wsss_zoo.methods.optimization import configure_optimizers, halving_factor, training_steps
+from wsss_zoo.methods.optimization import halving_factor, optimizers_from_hparams, training_steps
 from wsss_zoo.methods.validation import ClassifierValidation
 from wsss_zoo.normalization import Normalization
 
@@ -194,20 +194,10 @@ class FickleNet(ClassifierValidation):
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups; the learning rate is halved every few epochs."""
-        settings = self.hparams
         training_steps(self)  # has the trainer count its batches, and refuses a training without an end
         epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        return configure_optimizers(
-            self.network,
-            self.network.new_modules(),
-            optimizer=settings["optimizer"],
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"],
-            schedule=partial(halving_factor, every=settings["lr_halved_every"] * epoch),
-            momentum=settings["momentum"],
-            head_lr_factor=settings["head_lr_factor"],
-            caffe_biases=False,
-        )
+        schedule = partial(halving_factor, every=self.hparams["lr_halved_every"] * epoch)
+        return optimizers_from_hparams(self, schedule, caffe_biases=False)
 
 
 def _dense(maps: Tensor, classes: Tensor, count: int) -> Tensor:

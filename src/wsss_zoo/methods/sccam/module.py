@@ -11,7 +11,7 @@ from torch import Tensor
 from wsss_zoo.backbones import create_backbone
 from wsss_zoo.errors import WsssZooError
 from wsss_zoo.methods.cam.losses import multilabel_soft_margin
-from wsss_zoo.methods.optimization import configure_optimizers, poly_factor, training_steps
+from wsss_zoo.methods.optimization import optimizers_from_hparams, poly_factor, training_steps
 from wsss_zoo.methods.sccam.losses import joint_losses
 from wsss_zoo.methods.sccam.network import SCCAMNetwork, merge_subcategories
 from wsss_zoo.methods.validation import ClassifierValidation
@@ -185,19 +185,8 @@ class SCCAM(ClassifierValidation):
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""
-        settings = self.hparams
-        schedule = partial(poly_factor, total=self._schedule_steps(), power=settings["poly_power"])
-        return configure_optimizers(
-            self.network,
-            self.network.new_modules(),
-            optimizer=settings["optimizer"],
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"],
-            schedule=schedule,
-            momentum=settings["momentum"],
-            head_lr_factor=settings["head_lr_factor"],
-            caffe_biases=settings["caffe_biases"],
-        )
+        schedule = partial(poly_factor, total=self._schedule_steps(), power=self.hparams["poly_power"])
+        return optimizers_from_hparams(self, schedule)
 
     def _schedule_steps(self) -> int:
         steps, epochs = training_steps(self), self.hparams["schedule_epochs"]
