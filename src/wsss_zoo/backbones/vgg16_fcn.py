@@ -102,6 +102,7 @@ class VGG16FCN(Backbone):
                 "vgg16_fcn needs images of at least 193 pixels along each side (7 x 7 cells of stride 32), "
                 f"got {x.shape[2]} x {x.shape[3]} cells; enlarge the images"
             )
+        # contiguous: then the derivatives of several classes go through the weights in one product (DCSM)
         windows = F.unfold(x, _WINDOW).transpose(1, 2).contiguous()
         x = self.dropout(F.relu(self.fc6(windows)))
         x = self.dropout(F.relu(self.fc7(x)))

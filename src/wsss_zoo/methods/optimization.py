@@ -79,29 +79,43 @@ def training_steps(module: Any) -> int:
     return int(steps)
 
 
-def poly_schedule(module: Any) -> Callable[[int], float]:
-    """The poly schedule over the whole training of a module, with its hyper-parameter `poly_power`.
+def poly_schedule(module: Any, total: int | None = None) -> Callable[[int], float]:
+    """The poly schedule with the hyper-parameter `poly_power` of a module.
+
+    Args:
+        module: the LightningModule.
+        total: steps after which the learning rate would be 0; None: those of the whole training.
 
     Raises:
         WsssZooError: see `training_steps`.
     """
-    return partial(poly_factor, total=training_steps(module), power=module.hparams["poly_power"])
+    total = training_steps(module) if total is None else total
+    return partial(poly_factor, total=total, power=module.hparams["poly_power"])
 
 
-def optimizers_from_hparams(module: Any, schedule: Callable[[int], float], **instead: Any) -> dict[str, Any]:
-    """`configure_optimizers` for the `network` of a module, with the hyper-parameters of the same names.
+def optimizers_from_hparams(
+    module: Any,
+    schedule: Callable[[int], float],
+    network: nn.Module | None = None,
+    new_modules: Collection[nn.Module] | None = None,
+    **instead: Any,
+) -> dict[str, Any]:
+    """`configure_optimizers` with the hyper-parameters of the same names of a module.
 
     Args:
-        module: its `network` has `new_modules()`.
+        module: the LightningModule.
         schedule: steps taken -> factor of every learning rate.
+        network: see `configure_optimizers`; None: the module's `network`.
+        new_modules: see `configure_optimizers`; None: `new_modules()` of the module's `network`.
         instead: arguments that the module does not take from its hyper-parameters.
 
     Raises:
         WsssZooError: see `configure_optimizers`.
     """
     settings = {name: module.hparams[name] for name in _HPARAMS if name not in instead}
-    network = module.network
-    return configure_optimizers(network, network.new_modules(), schedule=schedule, **settings, **instead)
+    new_modules = module.network.new_modules() if new_modules is None else new_modules
+    network = module.network if network is None else network
+    return configure_optimizers(network, new_modules, schedule=schedule, **settings, **instead)
 
 
 def configure_optimizers(

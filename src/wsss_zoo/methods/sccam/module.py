@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from torch import Tensor
 from wsss_zoo.backbones import create_backbone
 from wsss_zoo.errors import WsssZooError
 from wsss_zoo.methods.cam.losses import multilabel_soft_margin
-from wsss_zoo.methods.optimization import optimizers_from_hparams, poly_factor, training_steps
+from wsss_zoo.methods.optimization import optimizers_from_hparams, poly_schedule, training_steps
 from wsss_zoo.methods.sccam.losses import joint_losses
 from wsss_zoo.methods.sccam.network import SCCAMNetwork, merge_subcategories
 from wsss_zoo.methods.validation import ClassifierValidation
@@ -185,8 +184,7 @@ class SCCAM(ClassifierValidation):
 
     def configure_optimizers(self) -> Any:
         """Four parameter groups and the poly schedule."""
-        schedule = partial(poly_factor, total=self._schedule_steps(), power=self.hparams["poly_power"])
-        return optimizers_from_hparams(self, schedule)
+        return optimizers_from_hparams(self, poly_schedule(self, self._schedule_steps()))
 
     def _schedule_steps(self) -> int:
         steps, epochs = training_steps(self), self.hparams["schedule_epochs"]

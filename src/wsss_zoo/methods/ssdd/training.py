@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wsss_zoo.errors import WsssZooError
-from wsss_zoo.methods.optimization import configure_optimizers, cosine_factor, training_steps
+from wsss_zoo.methods.optimization import cosine_factor, optimizers_from_hparams, training_steps
 from wsss_zoo.methods.ssdd.network import SSDDNetwork
 from wsss_zoo.methods.validation import SegmentationValidation
 from wsss_zoo.normalization import Normalization
@@ -81,17 +81,7 @@ class DifferenceTraining(SegmentationValidation):
         )
         schedule = partial(cosine_factor, total=self._ramp_steps())
         return [
-            configure_optimizers(
-                network,
-                new_modules,
-                optimizer=self.hparams["optimizer"],
-                lr=self.hparams["lr"],
-                weight_decay=self.hparams["weight_decay"],
-                schedule=schedule,
-                momentum=self.hparams["momentum"],
-                head_lr_factor=self.hparams["head_lr_factor"],
-                caffe_biases=False,
-            )
+            optimizers_from_hparams(self, schedule, network, new_modules, caffe_biases=False)
             for network, new_modules in (
                 (segmentation, self.network.heads),
                 (self.network.detectors, [self.network.detectors]),
